@@ -1,0 +1,28 @@
+"""What every test may use: an event loop as in production, with a bound that only a hang reaches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+import uvloop
+
+T = TypeVar("T")
+HANG_S = 30
+
+
+@pytest.fixture
+def run() -> Callable[[Coroutine[Any, Any, T]], T]:
+    """Run a coroutine to its end on a fresh uvloop."""
+
+    def runner(coro: Coroutine[Any, Any, T]) -> T:
+        async def bounded() -> T:
+            async with asyncio.timeout(HANG_S):
+                return await coro
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop_runner:
+            return loop_runner.run(bounded())
+
+    return runner
