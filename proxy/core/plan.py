@@ -61,7 +61,7 @@ class StagePlan:
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
-    """Stabilization by `quiet`: a learned window between `min_ms` and `max_ms`; losses count for `memory_s`."""
+    """Stabilization by `quiet`: a learned window from `min_ms` to `max_ms`; losses count for `memory_s`."""
 
     min_ms: float
     max_ms: float
@@ -70,7 +70,7 @@ class WindowPlan:
 
 @dataclass(frozen=True, slots=True)
 class JsonMatch:
-    """A JSON text message announces readiness when the value at `path` (keys, outermost first) equals `equals`."""
+    """A JSON text message announces when the value at `path` (keys, outermost first) equals `equals`."""
 
     path: tuple[str, ...]
     equals: str | int | float | bool | None
@@ -111,7 +111,7 @@ class RedialPlan:
 
 @dataclass(frozen=True, slots=True)
 class HandshakePlan:
-    """Everything that the handshake of one route follows. `eager_subprotocols`: those we may agree to alone."""
+    """All that a handshake of one route follows. `eager_subprotocols`: those that we may agree to alone."""
 
     accept: Accept
     deadline_ms: float
