@@ -1,0 +1,370 @@
+"""Starts real servers as subprocesses, waits until they take connections, and stops them by pid.
+
+Each function returns a running `Server`, a context manager that stops it:
+
+    with uvicorn(ws="wsproto") as backend, gate(backend.url) as front:
+        ...
+
+What a server writes is kept: `server.log()` is all of it since it was ready, which is the backend's own error log.
+Missing tools raise `Missing` with the reason; tests turn it into a skip, or a failure when `CI=true`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+NODE = Path(__file__).parent / "node"
+START_S = 30.0
+STOP_S = 10.0
+STEP_S = 0.01
+UVICORN_FLAVOURS = ("websockets", "websockets-sansio", "wsproto")
+
+
+class Missing(Exception):
+    """A tool is not on this machine; the message says which and how to get it."""
+
+
+def may_open(descriptors: int = 20_000) -> int:
+    """Raise our own limit of open files (children inherit it) towards `descriptors`; return what it is now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = descriptors if hard == resource.RLIM_INFINITY else min(descriptors, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return soft
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, below the range that outgoing connections take theirs from."""
+    dice = random.SystemRandom()
+    for _ in range(200):
+        port = dice.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port between 20000 and 32000")
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Return our environment without what configures the gate or its telemetry, plus `extra`."""
+    ours = ("READYGATE_", "OTEL_", "K_SERVICE", "KUBERNETES_", "ENVIRONMENT", "ENV", "PORT", "PYTEST_", "CI")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"} | extra
+
+
+@dataclass
+class Server:
+    """A running server. `log_from` is where its log starts to count; `stop()` ends it and may be called twice."""
+
+    name: str
+    host: str
+    port: int
+    process: subprocess.Popen[bytes]
+    stdout: Path
+    stderr: Path
+    unix: str = ""
+    scheme: str = "http"
+    admin_port: int = 0
+    log_from: tuple[int, int] = (0, 0)
+    _room: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def url(self) -> str:
+        return f"unix:{self.unix}" if self.unix else f"{self.scheme}://{self.host}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def log(self) -> str:
+        """Return what it wrote to stdout and stderr since it was ready."""
+        texts = []
+        for path, start in zip((self.stdout, self.stderr), self.log_from, strict=True):
+            with path.open("rb") as file:
+                file.seek(start)
+                texts.append(file.read().decode(errors="replace"))
+        return "".join(texts)
+
+    def log_lines(self) -> int:
+        """Return how many lines that are not empty it wrote since it was ready."""
+        return sum(bool(line.strip()) for line in self.log().splitlines())
+
+    def wait_for_log(self, matches: Callable[[str], bool], within_s: float = START_S) -> str:
+        """Wait until the log (all of it, as one text) matches; return it. TimeoutError has the log."""
+        until = time.monotonic() + within_s
+        while not matches(text := self.log()):
+            if time.monotonic() > until:
+                raise TimeoutError(f"{self.name}: the log never said it:\n{text[-4000:]}")
+            time.sleep(STEP_S)
+        return text
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        """End the process and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        try:
+            code = self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self._room.close()
+        return code
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+def start(
+    name: str, command: Sequence[str], *, port: int = 0, unix: str = "", env: dict[str, str] | None = None
+) -> Server:
+    """Start `command` with its output in files; it is not yet ready when this returns."""
+    with contextlib.ExitStack() as stack:
+        room = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="readygate-", ignore_cleanup_errors=True))
+        )
+        out, err = room / "stdout", room / "stderr"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=env or environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        return Server(name, "127.0.0.1", port, process, out, err, unix, _room=stack.pop_all())
+
+
+def ready(server: Server, within_s: float = START_S) -> Server:
+    """Wait until it takes connections; from then on its log counts. RuntimeError if it ended instead."""
+    until = time.monotonic() + within_s
+    while not takes_connections(server):
+        if server.process.poll() is not None or time.monotonic() > until:
+            text = server.log()
+            server.stop()
+            raise RuntimeError(f"{server.name} did not start:\n{text[-4000:]}")
+        time.sleep(STEP_S)
+    server.log_from = (server.stdout.stat().st_size, server.stderr.stat().st_size)
+    return server
+
+
+def takes_connections(server: Server) -> bool:
+    """Whether something accepts at its address."""
+    family = socket.AF_UNIX if server.unix else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(server.unix or (server.host, server.port)) == 0
+
+
+# The backends. `port` may be chosen before; `wait=False` returns at once, for backends that are late on purpose.
+
+
+def uvicorn(ws: str = "websockets-sansio", *, port: int = 0, unix: str = "", wait: bool = True) -> Server:
+    """`chat.py` on uvicorn with one of its WebSocket implementations."""
+    port = port or free_port()
+    where = ["--uds", unix] if unix else ["--port", str(port)]
+    quiet = ["--log-level", "warning", "--no-access-log"]
+    command = [sys.executable, "-m", "uvicorn", "tests.backends.chat:app", "--ws", ws, *where, *quiet]
+    server = start(f"uvicorn/{ws}", command, port=port, unix=unix)
+    return ready(server) if wait else server
+
+
+def hypercorn(*, port: int = 0) -> Server:
+    """`chat.py` on hypercorn."""
+    port = port or free_port()
+    quiet = ["--log-level", "WARNING", "--error-logfile", "-"]
+    command = [
+        sys.executable,
+        "-m",
+        "hypercorn",
+        "tests.backends.chat:app",
+        "--bind",
+        f"127.0.0.1:{port}",
+        *quiet,
+    ]
+    return ready(start("hypercorn", command, port=port))
+
+
+def daphne(*, port: int = 0) -> Server:
+    """`chat.py` on daphne."""
+    port = port or free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "daphne",
+        "-v",
+        "0",
+        "-b",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "tests.backends.chat:app",
+    ]
+    return ready(start("daphne", command, port=port))
+
+
+def aiohttp(*, port: int = 0) -> Server:
+    """`aiohttp_app.py`."""
+    port = port or free_port()
+    return ready(start("aiohttp", [sys.executable, "-m", "tests.backends.aiohttp_app", str(port)], port=port))
+
+
+def library(*, port: int = 0, certificate: str = "") -> Server:
+    """`library_app.py`, over TLS when given a PEM file with certificate and key."""
+    port = port or free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "tests.backends.library_app",
+        str(port),
+        *([certificate] if certificate else []),
+    ]
+    server = ready(start("websockets", command, port=port))
+    server.scheme = "https" if certificate else "http"
+    return server
+
+
+def node(*, port: int = 0) -> Server:
+    """`node/server.js`."""
+    if not shutil.which("node"):
+        raise Missing("node is not installed")
+    if not (NODE / "node_modules" / "ws").is_dir():
+        raise Missing("the npm package ws is not installed: run `npm ci` in tests/backends/node")
+    port = port or free_port()
+    return ready(start("node", ["node", str(NODE / "server.js"), str(port)], port=port))
+
+
+def flaky(*, port: int = 0, after_s: float = 0.0, seed: int = 1, share: float = 0.25) -> Server:
+    """`flaky.py`; with `after_s` it returns at once, before anything listens."""
+    port = port or free_port()
+    options = ["--after", str(after_s), "--seed", str(seed), "--share", str(share)]
+    server = start("flaky", [sys.executable, "-m", "tests.backends.flaky", str(port), *options], port=port)
+    return server if after_s else ready(server)
+
+
+BACKENDS: dict[str, Callable[[], Server]] = {
+    **{f"uvicorn-{ws}": lambda ws=ws: uvicorn(ws) for ws in UVICORN_FLAVOURS},
+    "hypercorn": hypercorn,
+    "daphne": daphne,
+    "aiohttp": aiohttp,
+    "websockets": library,
+    "node": node,
+}
+
+
+# What stands in front of them.
+
+NGINX = """
+daemon off; master_process on; worker_processes 1; worker_rlimit_nofile {files}; pid {room}/pid; {user}
+error_log {room}/stderr error;
+events {{ worker_connections {files}; }}
+http {{
+  access_log off;
+  client_body_temp_path {room}/body; proxy_temp_path {room}/proxy; fastcgi_temp_path {room}/fastcgi;
+  uwsgi_temp_path {room}/uwsgi; scgi_temp_path {room}/scgi;
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass {upstream};
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+      proxy_connect_timeout 10s; proxy_read_timeout 3600s;
+    }}
+  }}
+}}
+"""
+
+
+def nginx(upstream: str) -> Server:
+    """Nginx as its own documentation sets it up for WebSockets."""
+    if not shutil.which("nginx"):
+        raise Missing("nginx is not installed")
+    port, files = free_port(), may_open()
+    room = Path(tempfile.mkdtemp(prefix="readygate-nginx-"))
+    user = "user root;" if os.geteuid() == 0 else ""
+    config = room / "nginx.conf"
+    config.write_text(NGINX.format(room=room, port=port, upstream=upstream, files=files, user=user))
+    command = ["nginx", "-p", str(room), "-c", str(config), "-e", str(room / "stderr")]
+    server = start("nginx", command, port=port)
+    server._room.callback(shutil.rmtree, room, ignore_errors=True)
+    return ready(server)
+
+
+def nginx_worker(server: Server) -> int:
+    """Return the pid of nginx's only worker."""
+    return int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0])
+
+
+GATE = [sys.executable, "-m", "proxy"]
+
+
+def gate(
+    upstream: str, policy: str = "production", *, env: dict[str, str] | None = None, **flags: str
+) -> Server:
+    """Readygate itself, ready when it has printed its line. `policy`: a preset's name, a file, or YAML text."""
+    admin, listen = free_port(), free_port()
+    room = contextlib.ExitStack()
+    if "\n" in policy:
+        policy = room.enter_context(policy_file(policy))
+    options = {"listen": f"127.0.0.1:{listen}", "admin": f"127.0.0.1:{admin}", "policy": policy} | flags
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    command = [*GATE, "run", "--upstream", upstream, *words]
+    server = start("gate", command, port=listen, env=environment(**(env or {})))
+    server._room.push(room)
+    server.admin_port = admin
+    try:
+        server.wait_for_log(
+            lambda text: "readygate listening on " in text or server.process.poll() is not None
+        )
+    except TimeoutError:
+        server.stop()
+        raise
+    if server.process.poll() is not None:
+        text = server.log()
+        server.stop()
+        raise RuntimeError(f"gate did not start (exit {server.process.returncode}):\n{text}")
+    return ready(server)
+
+
+@contextlib.contextmanager
+def policy_file(text: str) -> Iterator[str]:
+    """Write policy YAML to a file of its own; yields its path."""
+    with tempfile.TemporaryDirectory(prefix="readygate-policy-") as room:
+        path = Path(room) / "policy.yaml"
+        path.write_text(text)
+        yield str(path)
+
+
+def self_signed() -> tuple[bytes, bytes]:
+    """Return PEM of (certificate with key for localhost and 127.0.0.1, the authority that signed it)."""
+    import trustme  # noqa: PLC0415 - only the TLS tests need it
+
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    return certificate.private_key_and_cert_chain_pem.bytes(), authority.cert_pem.bytes()
+
+
+def trusting(authority: bytes) -> ssl.SSLContext:
+    """Return a client context that trusts this authority only."""
+    return ssl.create_default_context(cadata=authority.decode())
