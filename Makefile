@@ -1,0 +1,68 @@
+# readygate: everything runs in a virtual environment of its own, which these targets make when they need it.
+# Wanted on the machine: Python >= 3.11 with venv, and make. Node and nginx make `make test` and `make race` fuller.
+
+VENV ?= .venv
+# PYTHON=... picks another interpreter for the virtual environment.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# ONCE=1: `make demo` ends after its table. PYTEST='-k name': further arguments for pytest.
+ONCE ?=
+PYTEST ?=
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+NODE_BACKEND := tests/backends/node
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint race bench clean node-packages
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## a racy backend, the gate before it, a table of both (ONCE=1: then exit)
+	@ONCE='$(ONCE)' $(BIN)/python -m proxy demo
+
+test: $(VENV)/.dev node-packages ## run the tests (PYTEST='-k name' for more pytest arguments)
+	@$(BIN)/python -m pytest -n 2 $(PYTEST)
+
+lint: $(VENV)/.dev ## ruff, format check, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+race: $(VENV)/.dev node-packages ## each fault family 1,000 times: direct, nginx, gate
+	@$(BIN)/python -m tests.race
+
+bench: $(VENV)/.dev ## time to open, CPU per echo, memory per idle session
+	@$(BIN)/python -m tests.bench.first_figures
+
+clean: ## remove the virtual environment and everything that was built
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results bench-results $(NODE_BACKEND)/node_modules
+	find proxy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The demo wants the run-time packages and its own; .dev holds those too.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(make-venv)
+	$(INSTALL) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	$(make-venv)
+	$(INSTALL) -e '.[demo,dev]'
+	@touch $(VENV)/.demo $@
+
+define make-venv
+@test -n "$(PYTHON)" || { echo "readygate needs Python 3.11 or newer; none found. Try: make PYTHON=/path/to/python3" >&2; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "readygate needs Python 3.11 or newer; $(PYTHON) is not. Try: make PYTHON=/path/to/python3" >&2; exit 1; }
+@test -x $(BIN)/pip || { echo "making $(VENV) with $(PYTHON)" && $(PYTHON) -m venv $(VENV); } || { \
+	echo "$(PYTHON) cannot make a virtual environment (on Debian: apt install python3-venv)" >&2; exit 1; }
+endef
+
+# The Node backend is optional on a user's machine (its tests are skipped) and required under CI.
+node-packages:
+	@test -f $(NODE_BACKEND)/package-lock.json || exit 0; \
+	test $(NODE_BACKEND)/node_modules/.package-lock.json -nt $(NODE_BACKEND)/package-lock.json && exit 0; \
+	if command -v npm >/dev/null; then npm ci --prefix $(NODE_BACKEND) --no-audit --no-fund --loglevel=error && \
+		touch $(NODE_BACKEND)/node_modules/.package-lock.json; \
+	else echo "npm not found: the tests that want Node are skipped"; false; fi || test -z "$$CI"
