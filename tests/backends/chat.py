@@ -1,4 +1,4 @@
-"""An ordinary FastAPI application with WebSocket endpoints, as people write them. It knows nothing of any proxy.
+"""An ordinary FastAPI application with WebSocket endpoints, as people write them. It knows of no proxy.
 
 Served by uvicorn, hypercorn and daphne. Every endpoint is a habit found in the field; none is written to
 make a connect-time fault easier or harder to see.
@@ -140,4 +140,4 @@ async def items(request: Request) -> dict[str, object]:
 
 @app.get("/whoami")
 async def whoami(request: Request) -> dict[str, object]:
-    return {"headers": {name: value for name, value in request.headers.items()}}
+    return {"headers": dict(request.headers.items())}

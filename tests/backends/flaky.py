@@ -5,11 +5,12 @@ Plain asyncio, no WebSocket library, so that each fault is exactly the bytes tha
 - `/echo`: answers every data frame with itself, pings with pongs, Close with Close.
 - `/cold?id=ID&refuse=K&status=S`: the first K upgrades of one ID get the HTTP status S, then it echoes.
 - `/dropped?id=ID`: echoes, but a share of the sockets is ended within 20 ms of the 101, half of those with
-  Close 1011, half with a TCP reset. Which ones and when depends on the seed, the ID and the number of the try.
+  Close 1011, half with a TCP reset. Which and when depends on the seed, the ID and the number of the try.
 - `/stats`: JSON of what was done.
 - anything else: 404, or plain 200 for `/`.
 
-`python -m tests.backends.flaky PORT [--after SECONDS] [--seed N] [--share 0.25]`; with `--after` nothing listens before.
+`python -m tests.backends.flaky PORT [--after SECONDS] [--seed N] [--share 0.25]`; before `--after` nothing
+listens.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class Connection(asyncio.Protocol):
 
 
 def take_frame(buffer: bytearray) -> tuple[int, bytes] | None:
-    """Take the first whole frame off the buffer: its first byte and the unmasked payload (RFC 6455 section 5.2)."""
+    """Take the first whole frame off the buffer: first byte, unmasked payload (RFC 6455 section 5.2)."""
     if len(buffer) < 2:
         return None
     masked, length, at = buffer[1] & 0x80, buffer[1] & 0x7F, 2

@@ -5,8 +5,8 @@ Each function returns a running `Server`, a context manager that stops it:
     with uvicorn(ws="wsproto") as backend, gate(backend.url) as front:
         ...
 
-What a server writes is kept: `server.log()` is all of it since it was ready, which is the backend's own error log.
-Missing tools raise `Missing` with the reason; tests turn it into a skip, or a failure when `CI=true`.
+What a server writes is kept: `server.log()` is all of it since it was ready, the backend's own error log.
+A missing tool raises `MissingToolError` with the reason; tests turn it into a skip, or a failure when `CI=true`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).parents[2]
 NODE = Path(__file__).parent / "node"
@@ -35,12 +36,12 @@ STEP_S = 0.01
 UVICORN_FLAVOURS = ("websockets", "websockets-sansio", "wsproto")
 
 
-class Missing(Exception):
+class MissingToolError(Exception):
     """A tool is not on this machine; the message says which and how to get it."""
 
 
 def may_open(descriptors: int = 20_000) -> int:
-    """Raise our own limit of open files (children inherit it) towards `descriptors`; return what it is now."""
+    """Raise our own limit of open files (children inherit it) towards `descriptors`; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = descriptors if hard == resource.RLIM_INFINITY else min(descriptors, hard)
     if soft < wanted:
@@ -69,7 +70,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 @dataclass
 class Server:
-    """A running server. `log_from` is where its log starts to count; `stop()` ends it and may be called twice."""
+    """A running server. `log_from`: where its log starts to count. `stop()` may be called twice."""
 
     name: str
     host: str
@@ -125,7 +126,7 @@ class Server:
         self._room.close()
         return code
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -174,7 +175,7 @@ def takes_connections(server: Server) -> bool:
         return probe.connect_ex(server.unix or (server.host, server.port)) == 0
 
 
-# The backends. `port` may be chosen before; `wait=False` returns at once, for backends that are late on purpose.
+# The backends. `port` may be chosen before; `wait=False` returns at once.
 
 
 def uvicorn(ws: str = "websockets-sansio", *, port: int = 0, unix: str = "", wait: bool = True) -> Server:
@@ -245,9 +246,9 @@ def library(*, port: int = 0, certificate: str = "") -> Server:
 def node(*, port: int = 0) -> Server:
     """`node/server.js`."""
     if not shutil.which("node"):
-        raise Missing("node is not installed")
+        raise MissingToolError("node is not installed")
     if not (NODE / "node_modules" / "ws").is_dir():
-        raise Missing("the npm package ws is not installed: run `npm ci` in tests/backends/node")
+        raise MissingToolError("the npm package ws is not installed: run `npm ci` in tests/backends/node")
     port = port or free_port()
     return ready(start("node", ["node", str(NODE / "server.js"), str(port)], port=port))
 
@@ -299,7 +300,7 @@ http {{
 def nginx(upstream: str) -> Server:
     """Nginx as its own documentation sets it up for WebSockets."""
     if not shutil.which("nginx"):
-        raise Missing("nginx is not installed")
+        raise MissingToolError("nginx is not installed")
     port, files = free_port(), may_open()
     room = Path(tempfile.mkdtemp(prefix="readygate-nginx-"))
     user = "user root;" if os.geteuid() == 0 else ""
@@ -322,7 +323,7 @@ GATE = [sys.executable, "-m", "proxy"]
 def gate(
     upstream: str, policy: str = "production", *, env: dict[str, str] | None = None, **flags: str
 ) -> Server:
-    """Readygate itself, ready when it has printed its line. `policy`: a preset's name, a file, or YAML text."""
+    """Readygate itself, ready when it has printed its line. `policy`: a preset, a file, or YAML text."""
     admin, listen = free_port(), free_port()
     room = contextlib.ExitStack()
     if "\n" in policy:

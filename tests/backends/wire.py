@@ -19,7 +19,7 @@ from tests.backends.flaky import accept_key, encode, take_frame
 TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 
 
-class Closed(Exception):
+class ClosedError(Exception):
     """The other end is gone: its close code (1006 without a Close frame) and reason."""
 
     def __init__(self, code: int, reason: str = "") -> None:
@@ -90,8 +90,8 @@ def close(code: int = 1000, reason: str = "") -> bytes:
 class Wire(asyncio.Protocol):
     """One connection. `await Wire.dial(...)`, then `head()`, then `frame()` or `message()`.
 
-    `drop_over_read`: this client's handshake reader throws away what came in the same read as the response head,
-    as real client libraries have done. `answer_pings` False: a stack that never answers.
+    `drop_over_read`: this client's handshake reader throws away what came in the same read as the response
+    head, as real client libraries have done. `answer_pings` False: a stack that never answers.
     """
 
     def __init__(self, *, drop_over_read: bool = False, answer_pings: bool = True) -> None:
@@ -141,7 +141,7 @@ class Wire(asyncio.Protocol):
         self.transport.write(b"".join(chunks))
 
     async def head(self) -> Head:
-        """Return the response head. Raise Closed when the connection ended before it."""
+        """Return the response head. Raise ClosedError when the connection ended before it."""
         return await asyncio.shield(self._head)
 
     async def body(self) -> bytes:
@@ -154,15 +154,15 @@ class Wire(asyncio.Protocol):
         return bytes(self._buffer) if length < 0 else bytes(self._buffer[:length])
 
     async def frame(self) -> Frame:
-        """Return the next frame, control frames too. Raise Closed at the end."""
+        """Return the next frame, control frames too. Raise ClosedError at the end."""
         frame = await self._frames.get()
         if frame is None:
             self._frames.put_nowait(None)
-            raise Closed(*(self._close or (1006, "")))
+            raise ClosedError(*(self._close or (1006, "")))
         return frame
 
     async def message(self) -> bytes:
-        """Return the next whole data message, fragments joined. Raise Closed at the end."""
+        """Return the next whole data message, fragments joined. Raise ClosedError at the end."""
         parts: list[bytes] = []
         while True:
             frame = await self.frame()
@@ -173,13 +173,13 @@ class Wire(asyncio.Protocol):
                 return b"".join(parts)
 
     async def leave(self, code: int = 1000) -> list[bytes]:
-        """Close properly: send Close, wait for the other side's and for its end. Returns messages still received."""
+        """Close properly: send Close, wait for the other side's and its end. Returns late messages."""
         self._send_close(struct.pack("!H", code))
         late = []
         try:
             while True:
                 late.append(await self.message())
-        except Closed:
+        except ClosedError:
             await self.gone.wait()
             return late
 
@@ -241,9 +241,9 @@ class Wire(asyncio.Protocol):
             self._sent_close = True
             self.send(encode(CLOSE, payload, os.urandom(4)))
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if not self._head.done():
-            self._head.set_exception(Closed(1006, "before any response"))
+            self._head.set_exception(ClosedError(1006, "before any response"))
             self._head.exception()  # asked for, so that nobody is told it never was
         self._frames.put_nowait(None)
         self.gone.set()
@@ -253,7 +253,7 @@ class Wire(asyncio.Protocol):
 async def opened(
     address: tuple[str, int] | str, path: str, *fields: str, early: bytes = b"", **options
 ) -> Wire:
-    """Dial and upgrade with `early` in the same segment; AssertionError when the answer is not a valid 101."""
+    """Dial and upgrade with `early` in the same segment; AssertionError unless the answer is a valid 101."""
     key = new_key()
     wire = await Wire.dial(address, upgrade(path, *fields, key=key) + early, **options)
     head = await wire.head()
