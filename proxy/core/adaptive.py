@@ -1,0 +1,56 @@
+"""Learned windows: how long a leg of this route must stay up before it is believed.
+
+The window starts wide, since nothing is known. It falls to the minimum once `TRUST` legs in a row stayed up.
+One early loss raises it to the maximum at once; when enough losses are known, it follows a high percentile of
+the times at which they came, with a margin. Losses are forgotten after `memory_s`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from proxy.core.plan import WindowPlan
+
+# After n legs that all stayed up, at most 3/n of them are bad, at 95 % ("rule of three"): 15 % for 20.
+TRUST: Final = 20
+# With fewer losses than this a percentile says nothing: stay at the maximum.
+ENOUGH: Final = 20
+PERCENTILE: Final = 0.99
+MARGIN: Final = 1.5
+_REMEMBERED: Final = 256
+
+
+class LearnedWindow:
+    """The stabilization window of one leg of one route, shared by its sessions. All times in ms."""
+
+    __slots__ = ("_losses", "_plan", "_steady")
+
+    def __init__(self, plan: WindowPlan) -> None:
+        self._plan = plan
+        self._losses: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)  # (at_ms, age_ms)
+        self._steady = 0
+
+    def width_ms(self, at_ms: float) -> float:
+        """Return how long a leg that was validated at `at_ms` must stay up."""
+        plan = self._plan
+        while self._losses and at_ms - self._losses[0][0] > plan.memory_s * 1000:
+            self._losses.popleft()
+        if not self._losses:
+            return plan.min_ms if self._steady >= TRUST else plan.max_ms
+        if len(self._losses) < ENOUGH:
+            return plan.max_ms
+        ages = sorted(age for _, age in self._losses)
+        learned = ages[min(int(len(ages) * PERCENTILE), len(ages) - 1)] * MARGIN
+        return min(max(learned, plan.min_ms), plan.max_ms)
+
+    def survived(self) -> None:
+        """Note a leg that stayed up for its window."""
+        self._steady += 1
+
+    def lost(self, age_ms: float, at_ms: float) -> None:
+        """Note a leg lost `age_ms` after its validation (0: even before it). Late losses teach nothing."""
+        if age_ms <= self._plan.max_ms:
+            self._losses.append((at_ms, age_ms))
+            self._steady = 0

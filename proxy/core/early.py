@@ -1,0 +1,44 @@
+"""Early bytes: what a leg says before the gate is open, held in order and never looked at again."""
+
+from __future__ import annotations
+
+
+class EarlyBuffer:
+    """Chunks of one leg, in order, up to a high watermark.
+
+    `push` a chunk; when it returns True the watermark is reached, and the caller stops reading that socket,
+    so that TCP pushes back: nothing is dropped. `take` empties the buffer when the gate opens.
+    """
+
+    __slots__ = ("_chunks", "_whole", "high_bytes", "size")
+
+    def __init__(self, high_bytes: int) -> None:
+        self.high_bytes = high_bytes
+        self.size = 0
+        self._chunks: list[bytes] = []
+        self._whole = 0
+
+    def push(self, chunk: bytes, *, boundary: bool) -> bool:
+        """Hold `chunk`; `boundary`: it ends at a frame boundary. Return whether the watermark is reached."""
+        if chunk:
+            self._chunks.append(chunk)
+            self.size += len(chunk)
+        if boundary:
+            self._whole = self.size
+        return self.size >= self.high_bytes
+
+    def take(self) -> bytes:
+        """Return everything held, and forget it."""
+        held = b"".join(self._chunks)
+        self.clear()
+        return held
+
+    def take_whole(self) -> bytes:
+        """Return the whole frames held, and forget all: its sender is gone, the last frame stays a torso."""
+        whole = self._whole
+        return self.take()[:whole]
+
+    def clear(self) -> None:
+        """Forget everything held."""
+        self._chunks.clear()
+        self.size = self._whole = 0

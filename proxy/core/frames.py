@@ -1,0 +1,263 @@
+"""WebSocket frames as a proxy needs them: headers are walked, payload passes untouched (RFC 6455 section 5).
+
+`FrameWalker` follows one direction of a leg. It never joins, unmasks or copies payload, with one exception:
+control frames (at most 125 bytes), whose payload it reads to find our own pongs and the Close code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+NO_CODE: Final = 1005  # RFC 6455 7.4.1: "no status code was actually present"
+LOST: Final = 1006  # RFC 6455 7.4.1: "the connection was closed abnormally"
+
+_MAX_CONTROL: Final = (
+    125  # RFC 6455 5.5: "All control frames MUST have a payload length of 125 bytes or less"
+)
+_MAX_HEADER: Final = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A whole control frame that went by. `payload` is unmasked; `own` marks a pong that answers our ping."""
+
+    opcode: int
+    payload: bytes
+    own: bool = False
+
+
+class Tap(Protocol):
+    """Sees the data frames of a walker while it is set; used to look for an announcement."""
+
+    def header(self, first: int, mask: bytes) -> None:
+        """Note a data frame's first byte (FIN, RSV, opcode) and masking key (empty: not masked)."""
+
+    def payload(self, part: bytes) -> None:
+        """Take the next piece of that frame's payload, still masked."""
+
+    def end(self) -> None:
+        """Note that the frame is whole."""
+
+
+def mask_payload(payload: bytes, key: bytes) -> bytes:
+    """Apply (or take off: it is its own inverse) a 4-byte masking key (RFC 6455 5.3)."""
+    size = len(payload)
+    stream = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(stream, "big")).to_bytes(size, "big")
+
+
+def frame(opcode: int, payload: bytes = b"", *, mask: bytes | None = None, fin: bool = True) -> bytes:
+    """Build one frame. `mask`: 4 random bytes towards a server, None towards a client (RFC 6455 5.1)."""
+    size = len(payload)
+    bit = 0 if mask is None else 0x80
+    head = bytes([opcode | (0x80 if fin else 0)])
+    if size < 126:
+        head += bytes([bit | size])
+    elif size < 1 << 16:
+        head += bytes([bit | 126]) + size.to_bytes(2, "big")
+    else:
+        head += bytes([bit | 127]) + size.to_bytes(8, "big")
+    return head + payload if mask is None else head + mask + mask_payload(payload, mask)
+
+
+def close_frame(code: int, reason: str = "", *, mask: bytes | None = None) -> bytes:
+    """Build a Close frame; the reason is cut to what fits, at a character.
+
+    `NO_CODE` gives an empty Close. Codes that "MUST NOT be set ... in a Close control frame" (1005, 1006 and
+    1015, RFC 6455 7.4.1) never go onto the wire: 1006 and 1015 become 1011.
+    """
+    if code == NO_CODE:
+        return frame(CLOSE, mask=mask)
+    code = 1011 if code in {LOST, 1015} else code
+    text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore").encode()
+    return frame(CLOSE, code.to_bytes(2, "big") + text, mask=mask)
+
+
+def parse_close(payload: bytes) -> tuple[int, str]:
+    """Read a Close payload: (code, reason). Empty: `NO_CODE`. One lone byte, which is an error: 1002."""
+    if not payload:
+        return NO_CODE, ""
+    if len(payload) == 1:
+        return 1002, ""
+    return int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace")
+
+
+class FrameWalker:
+    """Walk the frame headers of one direction, over chunks cut at any byte.
+
+    Call `feed` with each chunk and pass on what it returns. After it, `notices` holds the control frames that
+    became whole (the caller empties it), and the counts are up to date: `text` and `binary` whole messages,
+    `payload_bytes` of data frames, `frames` of all kinds.
+
+    `expect_pong` makes it look for our own pongs, which are cut out of what `feed` returns. With `hold_close`
+    set, the first Close frame and all behind it are kept back too: the caller speaks for the peer from then.
+    Frames that break the RFC are walked by their declared length and passed on: the endpoints judge them.
+    """
+
+    __slots__ = (
+        "_first", "_grab", "_head", "_held", "_kind", "_left", "_mask", "_nonces", "_shut",
+        "binary", "frames", "hold_close", "notices", "payload_bytes", "tap", "text",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._left = 0  # payload bytes still to come of the frame that we are in
+        self._head = b""  # a header cut short by the end of a chunk
+        self._first = 0  # first byte (FIN, RSV, opcode) of the frame that we are in
+        self._mask = b""
+        self._kind = TEXT  # opcode of the message that we are in
+        self._grab: bytearray | None = None  # payload of a control frame, while inside one
+        self._held: bytearray | None = None  # a frame that may not be passed on, from earlier chunks
+        self._nonces: set[bytes] = set()
+        self._shut = False
+        self.hold_close = False
+        self.tap: Tap | None = None
+        self.notices: list[Control] = []
+        self.text = self.binary = self.payload_bytes = self.frames = 0
+
+    @property
+    def messages(self) -> int:
+        """Whole data messages so far."""
+        return self.text + self.binary
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether a frame of our own may be put in here: no frame has been passed on in part."""
+        return self._held is not None or not (self._left or self._head)
+
+    def expect_pong(self, nonce: bytes) -> None:
+        """Cut the pong that carries `nonce` out of the stream, whenever it comes."""
+        self._nonces.add(nonce)
+
+    def feed(self, data: bytes) -> bytes:
+        """Walk `data`; return what is to be passed on: `data` itself, unless something is kept back."""
+        size = len(data)
+        if not self._head and self._grab is None and self.tap is None and not self._shut:
+            left = self._left
+            if left > size:  # in the middle of a large frame
+                self._left = left - size
+                self.payload_bytes += size
+                return data
+            if not left and size > 1:  # one whole short message, by far the most common chunk
+                first, second = data[0], data[1]
+                length = second & 0x7F
+                whole = length < 126 and size == length + (6 if second & 0x80 else 2)
+                if whole and first & 0x8F in (0x81, 0x82):
+                    self.frames += 1
+                    self.payload_bytes += length
+                    if first & 1:
+                        self.text += 1
+                    else:
+                        self.binary += 1
+                    return data
+        return b"" if self._shut else self._walk(data, size)
+
+    def _walk(self, data: bytes, size: int) -> bytes:  # noqa: C901, PLR0912 - one loop, its state is local
+        """Walk any chunk. `keep`: where what passes unchanged starts; `hold`: where a frame in doubt does."""
+        out: list[bytes] = []
+        pos = keep = hold = 0
+        while pos < size:
+            if self._left:
+                pos = self._payload(data, pos, size)
+            else:
+                if not self._head and self._doubtful(data[pos]):
+                    out.append(data[keep:pos])
+                    self._held, hold = bytearray(), pos
+                pos = self._header(data, pos, size)
+            if self._left or self._head:
+                continue
+            cut = self._end_frame()
+            if self._held is not None:
+                if not cut:
+                    out.append(bytes(self._held))
+                keep, self._held = (pos if cut else hold), None
+            if self._shut:
+                return b"".join(out)
+        if self._held is not None:
+            if not self._holdable():
+                out += (bytes(self._held), data[hold:])
+                self._held = None
+            else:
+                self._held += data[hold : hold + _MAX_HEADER + _MAX_CONTROL]
+        elif not out and not keep:
+            return data
+        else:
+            out.append(data[keep:])
+        return b"".join(out)
+
+    def _doubtful(self, first: int) -> bool:
+        opcode = first & 0x0F
+        return (opcode == PONG and bool(self._nonces)) or (opcode == CLOSE and self.hold_close)
+
+    def _holdable(self) -> bool:
+        """Whether the frame in doubt stays so: a pong too long to be ours is passed on, a Close never is."""
+        return bool(self._head) or self._first & 0x0F == CLOSE or self._left <= _MAX_CONTROL
+
+    def _header(self, data: bytes, pos: int, size: int) -> int:
+        """Read a header, or keep what there is of it; return the position behind it."""
+        had = len(self._head)
+        head = self._head + data[pos : pos + _MAX_HEADER - had]
+        need = 2
+        if len(head) > 1:
+            length = head[1] & 0x7F
+            need += (4 if head[1] & 0x80 else 0) + {126: 2, 127: 8}.get(length, 0)
+        if len(head) < need or len(head) < 2:
+            self._head = head
+            return size
+        masked = bool(head[1] & 0x80)
+        self._left = length if length < 126 else int.from_bytes(head[2 : need - 4 if masked else need], "big")
+        self._mask = head[need - 4 : need] if masked else b""
+        self._first = head[0]
+        self._head = b""
+        self.frames += 1
+        if head[0] & 0x08:
+            self._grab = bytearray()
+        else:
+            if opcode := head[0] & 0x0F:
+                self._kind = opcode
+            if self.tap is not None:
+                self.tap.header(head[0], self._mask)
+        return pos + need - had
+
+    def _payload(self, data: bytes, pos: int, size: int) -> int:
+        end = min(pos + self._left, size)
+        self._left -= end - pos
+        if self._grab is not None:
+            self._grab += data[pos : min(end, pos + _MAX_CONTROL + 1 - len(self._grab))]
+        else:
+            self.payload_bytes += end - pos
+            if self.tap is not None:
+                self.tap.payload(data[pos:end])
+        return end
+
+    def _end_frame(self) -> bool:
+        """Count a whole frame; return True if it is to be cut out."""
+        if self._grab is not None:
+            return self._end_control(bytes(self._grab))
+        # RFC 6455 5.4: a message ends with the frame whose FIN bit is set; its type is its first frame's.
+        if self._first & 0x80:
+            if self._kind == TEXT:
+                self.text += 1
+            else:
+                self.binary += 1
+        if self.tap is not None:
+            self.tap.end()
+        return False
+
+    def _end_control(self, payload: bytes) -> bool:
+        self._grab = None
+        payload = mask_payload(payload, self._mask) if self._mask else payload
+        opcode = self._first & 0x0F
+        own = opcode == PONG and payload in self._nonces
+        if own:
+            self._nonces.discard(payload)
+        self.notices.append(Control(opcode, payload, own))
+        self._shut = opcode == CLOSE and self.hold_close
+        return own or self._shut
