@@ -7,6 +7,7 @@ make a connect-time fault easier or harder to see.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 
 from fastapi import FastAPI, HTTPException, Request, WebSocket, WebSocketDisconnect
@@ -14,6 +15,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.websockets import WebSocketState
 
 app = FastAPI()
+logger = logging.getLogger("chat")
 
 arrived: set[str] = set()
 connected: set[str] = set()
@@ -108,13 +110,13 @@ async def loop(ws: WebSocket) -> None:
 async def ingest(ws: WebSocket, device: str, wait: float = 0.3) -> None:
     arrived.add(device)
     await asyncio.sleep(wait)
-    await ws.accept()
-    connected.add(device)
     try:
+        await ws.accept()
+        connected.add(device)
         async for text in ws.iter_text():
             inbox[device].append(text)
-    except WebSocketDisconnect:
-        pass
+    except Exception:
+        logger.exception("device %s failed", device)
 
 
 @app.get("/ws/ingest")

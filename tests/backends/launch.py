@@ -6,7 +6,7 @@ Each function returns a running `Server`, a context manager that stops it:
         ...
 
 What a server writes is kept: `server.log()` is all of it since it was ready, the backend's own error log.
-A missing tool raises `MissingToolError` with the reason; tests turn it into a skip, or a failure when `CI=true`.
+A missing tool raises `MissingToolError` with the reason; tests skip for it, or fail when `CI=true`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import resource
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -105,7 +105,11 @@ class Server:
         """Return how many lines that are not empty it wrote since it was ready."""
         return sum(bool(line.strip()) for line in self.log().splitlines())
 
-    def wait_for_log(self, matches: Callable[[str], bool], within_s: float = START_S) -> str:
+    def mark(self) -> None:
+        """Let the log count from here."""
+        self.log_from = (self.stdout.stat().st_size, self.stderr.stat().st_size)
+
+    def wait_for_log(self, matches: Callable[[str], object], within_s: float = START_S) -> str:
         """Wait until the log (all of it, as one text) matches; return it. TimeoutError has the log."""
         until = time.monotonic() + within_s
         while not matches(text := self.log()):
@@ -163,7 +167,7 @@ def ready(server: Server, within_s: float = START_S) -> Server:
             server.stop()
             raise RuntimeError(f"{server.name} did not start:\n{text[-4000:]}")
         time.sleep(STEP_S)
-    server.log_from = (server.stdout.stat().st_size, server.stderr.stat().st_size)
+    server.mark()
     return server
 
 
@@ -254,118 +258,18 @@ def node(*, port: int = 0) -> Server:
 
 
 def flaky(*, port: int = 0, after_s: float = 0.0, seed: int = 1, share: float = 0.25) -> Server:
-    """`flaky.py`; with `after_s` it returns at once, before anything listens."""
+    """`flaky.py`; with `after_s` this returns at once, before anything listens."""
     port = port or free_port()
     options = ["--after", str(after_s), "--seed", str(seed), "--share", str(share)]
     server = start("flaky", [sys.executable, "-m", "tests.backends.flaky", str(port), *options], port=port)
     return server if after_s else ready(server)
 
 
-BACKENDS: dict[str, Callable[[], Server]] = {
-    **{f"uvicorn-{ws}": lambda ws=ws: uvicorn(ws) for ws in UVICORN_FLAVOURS},
+BACKENDS: dict[str, Callable[..., Server]] = {
+    **{f"uvicorn-{ws}": partial(uvicorn, ws) for ws in UVICORN_FLAVOURS},
     "hypercorn": hypercorn,
     "daphne": daphne,
     "aiohttp": aiohttp,
     "websockets": library,
     "node": node,
 }
-
-
-# What stands in front of them.
-
-NGINX = """
-daemon off; master_process on; worker_processes 1; worker_rlimit_nofile {files}; pid {room}/pid; {user}
-error_log {room}/stderr error;
-events {{ worker_connections {files}; }}
-http {{
-  access_log off;
-  client_body_temp_path {room}/body; proxy_temp_path {room}/proxy; fastcgi_temp_path {room}/fastcgi;
-  uwsgi_temp_path {room}/uwsgi; scgi_temp_path {room}/scgi;
-  map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
-  server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    location / {{
-      proxy_pass {upstream};
-      proxy_http_version 1.1;
-      proxy_set_header Host $http_host;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
-      proxy_connect_timeout 10s; proxy_read_timeout 3600s;
-    }}
-  }}
-}}
-"""
-
-
-def nginx(upstream: str) -> Server:
-    """Nginx as its own documentation sets it up for WebSockets."""
-    if not shutil.which("nginx"):
-        raise MissingToolError("nginx is not installed")
-    port, files = free_port(), may_open()
-    room = Path(tempfile.mkdtemp(prefix="readygate-nginx-"))
-    user = "user root;" if os.geteuid() == 0 else ""
-    config = room / "nginx.conf"
-    config.write_text(NGINX.format(room=room, port=port, upstream=upstream, files=files, user=user))
-    command = ["nginx", "-p", str(room), "-c", str(config), "-e", str(room / "stderr")]
-    server = start("nginx", command, port=port)
-    server._room.callback(shutil.rmtree, room, ignore_errors=True)
-    return ready(server)
-
-
-def nginx_worker(server: Server) -> int:
-    """Return the pid of nginx's only worker."""
-    return int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0])
-
-
-GATE = [sys.executable, "-m", "proxy"]
-
-
-def gate(
-    upstream: str, policy: str = "production", *, env: dict[str, str] | None = None, **flags: str
-) -> Server:
-    """Readygate itself, ready when it has printed its line. `policy`: a preset, a file, or YAML text."""
-    admin, listen = free_port(), free_port()
-    room = contextlib.ExitStack()
-    if "\n" in policy:
-        policy = room.enter_context(policy_file(policy))
-    options = {"listen": f"127.0.0.1:{listen}", "admin": f"127.0.0.1:{admin}", "policy": policy} | flags
-    words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    command = [*GATE, "run", "--upstream", upstream, *words]
-    server = start("gate", command, port=listen, env=environment(**(env or {})))
-    server._room.push(room)
-    server.admin_port = admin
-    try:
-        server.wait_for_log(
-            lambda text: "readygate listening on " in text or server.process.poll() is not None
-        )
-    except TimeoutError:
-        server.stop()
-        raise
-    if server.process.poll() is not None:
-        text = server.log()
-        server.stop()
-        raise RuntimeError(f"gate did not start (exit {server.process.returncode}):\n{text}")
-    return ready(server)
-
-
-@contextlib.contextmanager
-def policy_file(text: str) -> Iterator[str]:
-    """Write policy YAML to a file of its own; yields its path."""
-    with tempfile.TemporaryDirectory(prefix="readygate-policy-") as room:
-        path = Path(room) / "policy.yaml"
-        path.write_text(text)
-        yield str(path)
-
-
-def self_signed() -> tuple[bytes, bytes]:
-    """Return PEM of (certificate with key for localhost and 127.0.0.1, the authority that signed it)."""
-    import trustme  # noqa: PLC0415 - only the TLS tests need it
-
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost", "127.0.0.1")
-    return certificate.private_key_and_cert_chain_pem.bytes(), authority.cert_pem.bytes()
-
-
-def trusting(authority: bytes) -> ssl.SSLContext:
-    """Return a client context that trusts this authority only."""
-    return ssl.create_default_context(cadata=authority.decode())

@@ -137,8 +137,9 @@ class Wire(asyncio.Protocol):
         return self.head_at - self.dialled_at
 
     def send(self, *chunks: bytes) -> None:
-        """Send in one write, so that small chunks travel in one segment."""
-        self.transport.write(b"".join(chunks))
+        """Send in one write, so that small chunks travel in one segment. Nothing, if it has ended."""
+        if not self.transport.is_closing():
+            self.transport.write(b"".join(chunks))
 
     async def head(self) -> Head:
         """Return the response head. Raise ClosedError when the connection ended before it."""
@@ -232,12 +233,12 @@ class Wire(asyncio.Protocol):
                 self._send_close(frame.payload[:2])
             elif frame.opcode == 0x9:
                 self.pings += 1
-                if self._answer_pings and not self.transport.is_closing():
+                if self._answer_pings:
                     self.send(encode(PONG, frame.payload, os.urandom(4)))
             self._frames.put_nowait(frame)
 
     def _send_close(self, payload: bytes) -> None:
-        if not self._sent_close and not self.transport.is_closing():
+        if not self._sent_close:
             self._sent_close = True
             self.send(encode(CLOSE, payload, os.urandom(4)))
 

@@ -1,0 +1,96 @@
+"""Starts what stands in front of a backend: nginx as its documentation sets it up, and readygate itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.backends.launch import MissingToolError, Server, environment, free_port, may_open, ready, start
+
+NGINX = """
+daemon off; master_process on; worker_processes 1; worker_rlimit_nofile {files}; pid {room}/pid; {user}
+error_log {room}/stderr error;
+events {{ worker_connections {files}; }}
+http {{
+  access_log off;
+  client_body_temp_path {room}/body; proxy_temp_path {room}/proxy; fastcgi_temp_path {room}/fastcgi;
+  uwsgi_temp_path {room}/uwsgi; scgi_temp_path {room}/scgi;
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass {upstream};
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+      proxy_connect_timeout 10s; proxy_read_timeout 3600s;
+    }}
+  }}
+}}
+"""
+
+
+def nginx(upstream: str) -> Server:
+    """Nginx as its own documentation sets it up for WebSockets."""
+    if not shutil.which("nginx"):
+        raise MissingToolError("nginx is not installed")
+    port, files = free_port(), may_open()
+    room = Path(tempfile.mkdtemp(prefix="readygate-nginx-"))
+    user = "user root;" if os.geteuid() == 0 else ""
+    config = room / "nginx.conf"
+    config.write_text(NGINX.format(room=room, port=port, upstream=upstream, files=files, user=user))
+    command = ["nginx", "-p", str(room), "-c", str(config), "-e", str(room / "stderr")]
+    server = start("nginx", command, port=port)
+    server._room.callback(shutil.rmtree, room, ignore_errors=True)
+    return ready(server)
+
+
+def nginx_worker(server: Server) -> int:
+    """Return the pid of nginx's only worker."""
+    return int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0])
+
+
+LISTENING = re.compile(r"^readygate listening on http://127\.0\.0\.1:(\d+) -> ", re.MULTILINE)
+GATE = [sys.executable, "-m", "proxy"]
+
+
+def gate(
+    upstream: str, policy: str = "production", *, env: dict[str, str] | None = None, **flags: str
+) -> Server:
+    """Readygate itself, ready when it has printed its line. `policy`: a preset, a file, or YAML text."""
+    admin = free_port()
+    room = contextlib.ExitStack()
+    if "\n" in policy:
+        policy = room.enter_context(policy_file(policy))
+    options = {"listen": "127.0.0.1:0", "admin": f"127.0.0.1:{admin}", "policy": policy} | flags
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    command = [*GATE, "run", "--upstream", upstream, *words]
+    server = start("gate", command, env=environment(**(env or {})))
+    server._room.push(room)
+    server.admin_port = admin
+    try:
+        text = server.wait_for_log(lambda text: LISTENING.search(text) or server.process.poll() is not None)
+    except TimeoutError:
+        server.stop()
+        raise
+    if not (found := LISTENING.search(text)):
+        code = server.stop()
+        raise RuntimeError(f"gate did not start (exit {code}):\n{text}")
+    server.port = int(found[1])
+    return ready(server)
+
+
+@contextlib.contextmanager
+def policy_file(text: str) -> Iterator[str]:
+    """Write policy YAML to a file of its own; yields its path."""
+    with tempfile.TemporaryDirectory(prefix="readygate-policy-") as room:
+        path = Path(room) / "policy.yaml"
+        path.write_text(text)
+        yield str(path)
