@@ -1,0 +1,19 @@
+"""The admin listener: what the gate does now, for people, probes and Prometheus. Changes nothing."""
+
+from __future__ import annotations
+
+from proxy.admin.app import build
+from proxy.admin.events import EventFeed
+from proxy.admin.health import HEALTH_NAMES, health
+from proxy.admin.state import AdminState, Health, LegSnapshot, SessionSnapshot
+
+__all__ = [
+    "HEALTH_NAMES",
+    "AdminState",
+    "EventFeed",
+    "Health",
+    "LegSnapshot",
+    "SessionSnapshot",
+    "build",
+    "health",
+]

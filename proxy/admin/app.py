@@ -1,0 +1,107 @@
+"""The admin listener: health, metrics, sessions, policy and events, all read-only (design, section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from proxy.admin.health import HEALTH_NAMES, as_json, health, problem
+from proxy.telemetry.prometheus import CONTENT_TYPE as PROMETHEUS
+
+if TYPE_CHECKING:
+    from proxy.admin.state import AdminState, SessionSnapshot
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+HEARTBEAT_S = 15.0
+_ALLOWED = ("GET", "HEAD")
+_JSON = "application/json"
+_ENDPOINTS = {
+    "/livez": "is the process alive (200 or 503)",
+    "/readyz": "are new sessions welcome (200 or 503)",
+    "/startupz": "is the start over (200 or 503)",
+    "/metrics": "metrics in the Prometheus text format",
+    "/sessions": "sessions now, as JSON",
+    "/policy": "the effective policy, as YAML",
+    "/events": "handshakes and sessions as they end, server-sent events",
+}
+
+
+def build(state: AdminState, heartbeat_s: float = HEARTBEAT_S) -> Handler:
+    """Return the request handler of the admin listener, for `aiohttp.web.Server`."""
+    app = _Admin(state, heartbeat_s)
+    return app.handle
+
+
+class _Admin:
+    def __init__(self, state: AdminState, heartbeat_s: float) -> None:
+        self._state = state
+        self._heartbeat_s = heartbeat_s
+        self._pages: dict[str, Callable[[], web.Response]] = {
+            "/": self._index,
+            "/metrics": lambda: _answer(state.metrics_text().encode(), PROMETHEUS),
+            "/policy": lambda: _answer(state.policy_text().encode(), "application/yaml; charset=utf-8"),
+            "/sessions": self._sessions,
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.path
+        if path not in self._pages and path not in _ENDPOINTS:
+            return _refusal(HTTPStatus.NOT_FOUND, f"the admin listener has {', '.join(_ENDPOINTS)}")
+        if request.method not in _ALLOWED:
+            return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, allow=", ".join(_ALLOWED))
+        if path == "/events":
+            return await self._events(request)
+        name = path.removeprefix("/")
+        if name in HEALTH_NAMES:
+            status, body = health(self._state, name)
+            return _answer(body, _JSON, status)
+        return self._pages[path]()
+
+    def _index(self) -> web.Response:
+        lines = [f"{path:<12}{what}" for path, what in _ENDPOINTS.items()]
+        return _answer(("readygate\n\n" + "\n".join(lines) + "\n").encode(), "text/plain; charset=utf-8")
+
+    def _sessions(self) -> web.Response:
+        return _answer(as_json({"sessions": [_session(one) for one in self._state.sessions()]}), _JSON)
+
+    async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
+        feed = self._state.feed
+        if feed.full:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many listeners, or stopping")
+        headers = _headers("text/event-stream; charset=utf-8") | {"X-Accel-Buffering": "no"}
+        response = web.StreamResponse(headers=headers)
+        if request.method == "HEAD":
+            return response
+        with feed.subscribe() as listener:
+            await response.prepare(request)
+            try:
+                await response.write(b": readygate events\n\n")  # the reader sees that it is connected
+                while (told := await listener.take(self._heartbeat_s)) is not None:
+                    await response.write(told)
+            except ConnectionError:
+                pass  # the reader left
+        return response
+
+
+def _session(one: SessionSnapshot) -> dict[str, object]:
+    return asdict(one) | {"age_s": round(one.age_s, 3)}
+
+
+def _refusal(status: HTTPStatus, detail: str = "", allow: str = "") -> web.Response:
+    response = _answer(problem(status, detail), "application/problem+json", status)
+    if allow:
+        response.headers["Allow"] = allow
+    return response
+
+
+def _answer(body: bytes, content_type: str, status: int = HTTPStatus.OK) -> web.Response:
+    return web.Response(body=body, status=int(status), headers=_headers(content_type))
+
+
+def _headers(content_type: str) -> dict[str, str]:
+    return {"Content-Type": content_type, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

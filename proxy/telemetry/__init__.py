@@ -1,0 +1,18 @@
+"""What readygate tells about itself: traces, metrics, log lines. Nothing secret gets past `redact`."""
+
+from __future__ import annotations
+
+from proxy.telemetry.facts import DepartureFacts, RequestFacts, SessionReport, Subject, Traffic
+from proxy.telemetry.telemetry import Telemetry
+from proxy.telemetry.traces import HandshakeTrace, SessionTrace
+
+__all__ = [
+    "DepartureFacts",
+    "HandshakeTrace",
+    "RequestFacts",
+    "SessionReport",
+    "SessionTrace",
+    "Subject",
+    "Telemetry",
+    "Traffic",
+]

@@ -1,0 +1,182 @@
+"""Counts and durations: OpenTelemetry instruments, read by OTLP exporters and by /metrics alike.
+
+Counters are plain dictionaries that observable instruments read when somebody collects: an increment costs a
+tenth of a microsecond, not three. Labels are bounded: routes are patterns, and what peers choose folds into
+`other` at a limit.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from opentelemetry.metrics import Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from proxy.telemetry import prometheus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from opentelemetry.metrics import CallbackOptions
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.resources import Resource
+
+    from proxy.core.report import HandshakeReport
+    from proxy.telemetry.facts import SessionReport
+
+DURATION_BOUNDS_S = (
+    *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1),
+    *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)  # fmt: skip
+_LIMIT = 1000  # label sets per counter
+_OTHER = "other"
+_STATUS_CLASSES = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
+
+
+class Tally:
+    """A counter or gauge by labels: `labels` names them, keys are their values in that order."""
+
+    __slots__ = ("_labels", "_values")
+
+    def __init__(self, *labels: str) -> None:
+        self._labels = labels
+        self._values: dict[tuple[str, ...], int] = {} if labels else {(): 0}
+
+    def add(self, amount: int, *key: str) -> None:
+        """Add `amount`; a key beyond the limit counts as `other` in every label."""
+        values = self._values
+        if key not in values and len(values) >= _LIMIT:
+            key = (_OTHER,) * len(key)
+        values[key] = values.get(key, 0) + amount
+
+    def value(self, *key: str) -> int:
+        """Return the count of one key."""
+        return self._values.get(key, 0)
+
+    def observe(self, _: CallbackOptions) -> Iterable[Observation]:
+        """Tell the SDK all values (may run on an exporter's thread)."""
+        return [
+            Observation(value, dict(zip(self._labels, key, strict=True)))
+            for key, value in tuple(self._values.items())
+        ]
+
+
+class Metrics:
+    """All instruments of a process. Counting costs nothing that matters; reading is rare."""
+
+    def __init__(self, resource: Resource, version: str, readers: Sequence[MetricReader] = ()) -> None:
+        self._memory = InMemoryMetricReader()
+        self._provider = MeterProvider([self._memory, *readers], resource=resource, shutdown_on_exit=False)
+        self._meter = self._provider.get_meter("readygate", version)
+        self._handshakes = self._counter(
+            "readygate.handshakes", "Finished handshakes.", "{handshake}", "outcome", "route", "policy"
+        )
+        self._redials = self._counter(
+            "readygate.redials",
+            "Further tries at the upstream leg, by what ended the try before.",
+            "{try}",
+            "cause",
+        )
+        self._closed = self._counter(
+            "readygate.sessions.closed",
+            "Closed sessions by close code and who ended them.",
+            "{session}",
+            "code",
+            "side",
+        )
+        self._messages = self._counter(
+            "readygate.messages",
+            "Messages of closed sessions by who sent them and type.",
+            "{message}",
+            "sender",
+            "type",
+        )
+        self._traffic = self._counter(
+            "readygate.traffic", "Bytes of closed sessions by who sent them.", "By", "sender"
+        )
+        self._discarded = self._counter(
+            "readygate.departure.discarded",
+            "Messages of the upstream discarded after the client left.",
+            "{message}",
+        )
+        self._http = self._counter(
+            "readygate.http.requests",
+            "HTTP requests passed through, by status class.",
+            "{request}",
+            "status_class",
+        )
+        self._pending = self._gauge(
+            "readygate.handshakes.pending", "Handshakes now under way.", "{handshake}"
+        )
+        self._active = self._gauge("readygate.sessions.active", "Sessions now open.", "{session}")
+        build = self._gauge(
+            "readygate.build.info", "Build of this process, always 1.", "", "version", "python"
+        )
+        build.add(1, version, platform.python_version())
+        self._duration = self._meter.create_histogram(
+            "readygate.handshake.duration",
+            unit="s",
+            description="From the upgrade request to the open gate, or to the refusal.",
+            explicit_bucket_boundaries_advisory=DURATION_BOUNDS_S,
+        )
+
+    def _counter(self, name: str, description: str, unit: str, *labels: str) -> Tally:
+        tally = Tally(*labels)
+        self._meter.create_observable_counter(name, [tally.observe], unit, description)
+        return tally
+
+    def _gauge(self, name: str, description: str, unit: str, *labels: str) -> Tally:
+        tally = Tally(*labels)
+        self._meter.create_observable_up_down_counter(name, [tally.observe], unit, description)
+        return tally
+
+    @property
+    def pending(self) -> int:
+        """Handshakes now under way."""
+        return self._pending.value()
+
+    @property
+    def active(self) -> int:
+        """Sessions now open."""
+        return self._active.value()
+
+    def handshake_started(self) -> None:
+        """Count a handshake as pending until `handshake_finished`."""
+        self._pending.add(1)
+
+    def handshake_finished(self, report: HandshakeReport, route: str, policy: str, duration_s: float) -> None:
+        """Count a finished handshake by outcome, its duration and its redials."""
+        self._pending.add(-1)
+        self._handshakes.add(1, report.outcome.value, route, policy)
+        self._duration.record(duration_s, {"outcome": report.outcome.value, "route": route})
+        for cause in report.redials:
+            self._redials.add(1, cause)
+
+    def session_opened(self) -> None:
+        """Count a session as active until `session_closed`."""
+        self._active.add(1)
+
+    def session_closed(self, report: SessionReport) -> None:
+        """Count a closed session by code and side, and what was said in it."""
+        self._active.add(-1)
+        self._closed.add(1, str(report.code), report.ended_by)
+        for sender, traffic in (("client", report.client), ("upstream", report.upstream)):
+            self._messages.add(traffic.text_messages, sender, "text")
+            self._messages.add(traffic.binary_messages, sender, "binary")
+            self._traffic.add(traffic.bytes, sender)
+        if report.departure is not None:
+            self._discarded.add(report.departure.discarded_messages)
+
+    def http_request(self, status: int) -> None:
+        """Count an HTTP request that was passed through, by the status that the client got."""
+        self._http.add(1, _STATUS_CLASSES.get(status // 100, _OTHER))
+
+    def prometheus(self) -> str:
+        """Return everything in the Prometheus text format; empty with OTEL_SDK_DISABLED."""
+        return prometheus.render(self._memory.get_metrics_data())
+
+    def shutdown(self, timeout_s: float) -> None:
+        """Export what is left within the time (blocks for as long)."""
+        self._provider.shutdown(timeout_millis=timeout_s * 1000)
