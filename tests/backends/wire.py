@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 from dataclasses import dataclass
 
 from tests.backends.flaky import accept_key, encode, take_frame
@@ -97,7 +98,6 @@ class Wire(asyncio.Protocol):
     def __init__(self, *, drop_over_read: bool = False, answer_pings: bool = True) -> None:
         self._drop_over_read, self._answer_pings = drop_over_read, answer_pings
         loop = asyncio.get_running_loop()
-        self._loop = loop
         self._buffer = bytearray()
         self._head: asyncio.Future[Head] = loop.create_future()
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
@@ -122,7 +122,7 @@ class Wire(asyncio.Protocol):
         """Connect to (host, port) or a Unix path and send `first` in one write."""
         loop = asyncio.get_running_loop()
         wire = cls(drop_over_read=drop_over_read, answer_pings=answer_pings)
-        wire.dialled_at = loop.time()
+        wire.dialled_at = time.perf_counter()
         if isinstance(address, str):
             await loop.create_unix_connection(lambda: wire, address)
         else:
@@ -221,7 +221,7 @@ class Wire(asyncio.Protocol):
             return
         if self._drop_over_read:
             self._buffer.clear()
-        self.head_at = self._loop.time()
+        self.head_at = time.perf_counter()
         self._head.set_result(head)
 
     def _parse_frames(self) -> None:
