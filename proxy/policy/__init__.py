@@ -1,0 +1,33 @@
+"""Policies: which settings apply to a session, read from YAML once and frozen."""
+
+from __future__ import annotations
+
+from proxy.policy.detect import detect
+from proxy.policy.load import load, presets
+from proxy.policy.problems import PolicyError, Problem
+from proxy.policy.settings import (
+    DepartureSettings,
+    HttpSettings,
+    Policy,
+    Route,
+    SessionSettings,
+    Settings,
+    TlsSettings,
+    UpstreamSettings,
+)
+
+__all__ = [
+    "DepartureSettings",
+    "HttpSettings",
+    "Policy",
+    "PolicyError",
+    "Problem",
+    "Route",
+    "SessionSettings",
+    "Settings",
+    "TlsSettings",
+    "UpstreamSettings",
+    "detect",
+    "load",
+    "presets",
+]

@@ -1,0 +1,108 @@
+"""Values that are each in range and yet do not fit together.
+
+These checks look at the tree, not at the model, so that they speak even while other values are wrong. Of two
+values that do not fit, the one that was written over the other is reported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.policy.problems import Problem, show
+from proxy.policy.routes import checked_pattern, checked_rewrite, rewrite_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from proxy.policy.tree import Node
+
+_LEGS = ("handshake.client", "handshake.upstream")
+_STAGE_BUDGETS = (
+    "propagation.budget_ms",
+    "validation.budget_ms",
+    "stabilization.budget_ms",
+    "stabilization.max_ms",
+    "announcement.budget_ms",
+)
+_BUDGETS = [f"{leg}.{budget}" for leg in _LEGS for budget in _STAGE_BUDGETS]
+_DEADLINE = "handshake.deadline_s"
+_ORDERED = [
+    *((f"{leg}.stabilization.min_ms", f"{leg}.stabilization.max_ms") for leg in _LEGS),
+    ("handshake.redial.base_ms", "handshake.redial.max_ms"),
+    ("departure.quiet_ms", "departure.max_s"),
+]
+
+
+def conflicts(tree: Node, wrong: list[Problem]) -> list[Problem]:
+    """Return what does not fit together in a whole tree. What is `wrong` by itself is left out."""
+    said = {problem.key for problem in wrong}
+    paths = {*_BUDGETS, _DEADLINE, *(path for pair in _ORDERED for path in pair)} - said
+    times = {path: node for path in paths if (node := tree.find(path)) and _is_number(node.value)}
+    found = [problem for low, high in _ORDERED if (problem := _order(times, low, high))]
+    return found + _over_deadline(times)
+
+
+def _over_deadline(times: dict[str, Node]) -> list[Problem]:
+    """Each budget beyond the deadline; a deadline too short for several is said once, for the longest."""
+    problems: dict[str, Problem] = {}
+    longest_first = sorted((path for path in _BUDGETS if path in times), key=lambda p: -_ms(p, times[p]))
+    for path in longest_first:
+        problem = _order(times, path, _DEADLINE)
+        if problem:
+            problems.setdefault(problem.key, problem)
+    return list(problems.values())
+
+
+def _order(times: dict[str, Node], low: str, high: str) -> Problem | None:
+    """Say so if the time `low` is longer than the time `high`; they may be in different units."""
+    least, most = times.get(low), times.get(high)
+    if least is None or most is None or _ms(low, least) <= _ms(high, most):
+        return None
+    if most.layer > least.layer:
+        bound = show(_ms(low, least) / _unit_ms(high))
+        return _problem(most, high, f"at least {bound} ({low} is {show(least.value)})")
+    bound = show(_ms(high, most) / _unit_ms(low))
+    return _problem(least, low, f"at most {bound} ({high} is {show(most.value)})")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _ms(path: str, node: Node) -> float:
+    assert isinstance(node.value, int | float)
+    return node.value * _unit_ms(path)
+
+
+def _unit_ms(path: str) -> int:
+    return 1000 if path.endswith("_s") else 1
+
+
+def _problem(node: Node, key: str, expected: str) -> Problem:
+    return Problem(node.file, node.line, key, show(node.value), expected)
+
+
+def route_conflicts(tree: Node) -> Iterator[Problem]:
+    """Yield what does not fit in the routes: a path twice, a rewrite that asks too much of its path."""
+    routes = tree.entries().get("routes")
+    first: dict[str, int] = {}
+    for number, route in enumerate(routes.items() if routes else []):
+        path, rewrite = route.find("path"), route.find("rewrite")
+        if path is None or not _is(checked_pattern, path.value):
+            continue
+        pattern = str(path.value)
+        if pattern in first:
+            other = f"a path that routes[{first[pattern]}] does not have yet"
+            yield _problem(path, f"routes[{number}].path", other)
+        first.setdefault(pattern, number)
+        if rewrite and _is(checked_rewrite, rewrite.value):
+            fault = rewrite_fault(pattern, str(rewrite.value))
+            if fault:
+                yield _problem(rewrite, f"routes[{number}].rewrite", fault)
+
+
+def _is(check: Callable[[str], str], value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(check(value))
+    except ValueError:
+        return False

@@ -1,0 +1,87 @@
+"""From the validated model to the frozen settings that the gate runs on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.core.plan import (
+    Accept,
+    Evidence,
+    HandshakePlan,
+    JsonMatch,
+    LegPlan,
+    OnExpiry,
+    RedialPlan,
+    StagePlan,
+    WindowPlan,
+)
+from proxy.policy import model
+from proxy.policy.settings import (
+    DepartureSettings,
+    HttpSettings,
+    SessionSettings,
+    Settings,
+    TlsSettings,
+    UpstreamSettings,
+)
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    _Budgeted: TypeAlias = model.FixedDelay | model.Propagation | model.Validation | model.Announcement
+
+
+def to_settings(document: model.Document) -> Settings:
+    """Convert one route's effective document. Lists that are sets lose their order and doubles here."""
+    tls = document.upstream.tls
+    return Settings(
+        handshake=_handshake(document.handshake, document.session.upstream_lost_code),
+        retry_after_s=document.handshake.retry_after_s,
+        upstream=UpstreamSettings(
+            document.upstream.connect_timeout_s, TlsSettings(tls.verify, tls.ca_file, tls.server_name)
+        ),
+        http=HttpSettings(**document.http.model_dump()),
+        session=SessionSettings(document.session.upstream_lost_code),
+        departure=DepartureSettings(document.departure.quiet_ms, document.departure.max_s),
+    )
+
+
+def _handshake(handshake: model.Handshake, lost_code: int) -> HandshakePlan:
+    redial = handshake.redial
+    return HandshakePlan(
+        accept=Accept(handshake.accept),
+        deadline_ms=handshake.deadline_s * 1000,
+        client=_leg(handshake.client),
+        upstream=_leg(handshake.upstream),
+        redial=RedialPlan(
+            redial.tries,
+            redial.base_ms,
+            redial.max_ms,
+            redial.jitter,
+            frozenset(redial.statuses),
+            frozenset(redial.close_codes),
+        ),
+        eager_subprotocols=tuple(handshake.eager.subprotocols),
+        lost_code=lost_code,
+    )
+
+
+def _leg(leg: model.Leg) -> LegPlan:
+    window = leg.stabilization
+    announcement = leg.announcement
+    match = announcement.json_ if isinstance(announcement, model.Announcement) else None
+    return LegPlan(
+        propagation=_stage(leg.propagation),
+        validation=_stage(leg.validation),
+        stabilization=WindowPlan(window.min_ms, window.max_ms, window.memory_s)
+        if isinstance(window, model.Stabilization)
+        else _stage(window),
+        announcement=_stage(announcement) if announcement else None,
+        match=JsonMatch(tuple(match.path.split(".")), match.equals) if match else None,
+        early_bytes=leg.early_bytes,
+    )
+
+
+def _stage(stage: _Budgeted) -> StagePlan:
+    on_expiry = OnExpiry.PROCEED if isinstance(stage, model.FixedDelay) else OnExpiry(stage.on_expiry)
+    return StagePlan(Evidence(stage.evidence), stage.budget_ms, on_expiry)

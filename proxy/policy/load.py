@@ -1,0 +1,181 @@
+"""Read a policy, whatever it extends and its routes; check all of it; freeze it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy.policy.consistency import conflicts, route_conflicts
+from proxy.policy.convert import to_settings
+from proxy.policy.dump import dump
+from proxy.policy.explain import validate
+from proxy.policy.problems import PolicyError, Problem, either, show
+from proxy.policy.routes import compile_pattern
+from proxy.policy.settings import ANY_PATH, Policy, Route
+from proxy.policy.stages import settle
+from proxy.policy.tree import Node, merge, read
+
+if TYPE_CHECKING:
+    from proxy.policy.model import Document
+
+BASE = "production"
+MAX_FILE_BYTES = 1 << 20
+_ROUTE_LAYER = 1
+_OVERRIDABLE = ("handshake", "upstream", "session", "departure")
+_SUFFIXES = (".yaml", ".yml")
+
+
+def presets() -> dict[str, Path]:
+    """Return the presets by name: those in the wheel, else those of the checkout."""
+    package = Path(__file__).parent.parent
+    folder = next(f for f in (package / "policies", package.parent / "policies") if f.is_dir())
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def load(name_or_path: str) -> Policy:
+    """Load a preset by its name, or a policy file (a preset wins over a file of the same name).
+
+    Raise `PolicyError` with everything that is wrong in the file, what it extends and its routes.
+    """
+    problems: list[Problem] = []
+    file = _resolve(name_or_path, Path())
+    if file is None:
+        raise PolicyError(
+            [Problem(name_or_path, None, "policy", _missing(name_or_path), _known(name_or_path))]
+        )
+    tree = _chain(file, 0, [], problems)
+    if tree is None:
+        raise PolicyError(problems)
+    effective = settle(tree)
+    document, wrong = validate(effective)
+    problems += [*wrong, *conflicts(effective, wrong), *route_conflicts(effective)]
+    overridden = _overridden(tree, problems)
+    if document is None or problems:
+        raise PolicyError(_in_order(problems))
+    name = name_or_path if name_or_path in presets() else file.name
+    return _frozen(name, document, overridden)
+
+
+def _chain(file: Path, layer: int, below: list[Path], problems: list[Problem]) -> Node | None:
+    """Return `file` laid over all that it extends, in the end over the base. None when it cannot be read."""
+    tree = _read(file, layer, problems)
+    if tree is None or file.resolve() == presets()[BASE].resolve():
+        return tree
+    chain = [*below, file]
+    parent = presets()[BASE]
+    extends = tree.find("extends")
+    if extends and extends.value is not None:
+        named = _parent(extends, file.parent, chain)
+        if isinstance(named, Problem):
+            problems.append(named)  # and go on over the base, to find what else is wrong
+        else:
+            parent = named
+    beneath = _chain(parent, layer - 1, chain, problems)
+    return beneath and merge(beneath, tree.without("extends"))
+
+
+def _parent(extends: Node, folder: Path, chain: list[Path]) -> Path | Problem:
+    name = extends.value
+    if not isinstance(name, str):
+        return Problem(extends.file, extends.line, "extends", show(extends.plain()), _known(""))
+    file = _resolve(name, folder)
+    if file is None:
+        return Problem(extends.file, extends.line, "extends", _missing(name), _known(name))
+    resolved = [each.resolve() for each in chain]
+    if file.resolve() in resolved:
+        cycle = " -> ".join(each.name for each in [*chain[resolved.index(file.resolve()) :], file])
+        expected = "a policy that does not extend this one"
+        return Problem(extends.file, extends.line, "extends", f"a cycle ({cycle})", expected)
+    return file
+
+
+def _resolve(name: str, folder: Path) -> Path | None:
+    """Return the file of a preset or, relative to `folder`, of a path; None when there is no such file."""
+    preset = presets().get(name)
+    if preset:
+        return preset
+    file = folder / name
+    return file if name and "\0" not in name and file.is_file() else None
+
+
+def _missing(name: str) -> str:
+    is_path = "/" in name or name.endswith(_SUFFIXES)
+    return f"no such file: {name}" if is_path else f"no preset {show(name).removeprefix('the text ')}"
+
+
+def _known(name: str) -> str:
+    close = difflib.get_close_matches(name, presets(), n=1, cutoff=0.5)
+    return f"{either([*presets(), 'a policy file'])}" + (f" (did you mean {close[0]}?)" if close else "")
+
+
+def _read(file: Path, layer: int, problems: list[Problem]) -> Node | None:
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        problems.append(
+            Problem(str(file), None, "policy", error.strerror or str(error), "a file that can be read")
+        )
+        return None
+    if len(raw) > MAX_FILE_BYTES:
+        problems.append(
+            Problem(str(file), None, "policy", "a larger file", f"at most {MAX_FILE_BYTES} bytes")
+        )
+        return None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        problems.append(Problem(str(file), line, "yaml", f"the byte {raw[error.start]:#04x}", "UTF-8"))
+        return None
+    tree, wrong = read(text, str(file), layer)
+    problems += wrong
+    return tree and _anchored(tree, file.parent)
+
+
+def _anchored(tree: Node, folder: Path) -> Node:
+    """Make a relative `ca_file`, of the policy or a route, relative to the policy file that has it."""
+    for holder in [tree, *(tree.entries()["routes"].items() if "routes" in tree.entries() else [])]:
+        tls = holder.find("upstream.tls")
+        ca_file = tls and tls.entries().get("ca_file")
+        if tls and ca_file and isinstance(ca_file.value, str) and ca_file.value:
+            tls.entries()["ca_file"] = replace(ca_file, value=str(folder.absolute() / ca_file.value))
+    return tree
+
+
+def _overridden(tree: Node, problems: list[Problem]) -> list[Document]:
+    """Check each route's overrides laid over the rest; return the documents of those that are right.
+
+    What is wrong above the routes is wrong in each of them; it is not said again.
+    """
+    top = tree.without("routes")
+    known = set(problems)
+    documents = []
+    routes = tree.entries().get("routes")
+    for number, route in enumerate(routes.items() if routes else []):
+        overrides = route.lifted(_ROUTE_LAYER)
+        sections = {k: v for k, v in overrides.entries().items() if k in _OVERRIDABLE and v.entries()}
+        effective = settle(merge(top, replace(overrides, value=sections)))
+        document, wrong = validate(effective)
+        fresh = [p for p in (*wrong, *conflicts(effective, wrong)) if p not in known]
+        problems += [replace(problem, key=f"routes[{number}].{problem.key}") for problem in fresh]
+        if document:
+            documents.append(document)
+    return documents
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    """Order by file as met, then line; drop what was found twice."""
+    files = list(dict.fromkeys(problem.file for problem in problems))
+    return sorted(dict.fromkeys(problems), key=lambda p: (files.index(p.file), p.line or 0))
+
+
+def _frozen(name: str, document: Document, overridden: list[Document]) -> Policy:
+    routes = tuple(
+        Route(route.path, to_settings(effective), route.rewrite, compile_pattern(route.path))
+        for route, effective in zip(document.routes, overridden, strict=True)
+    )
+    default = Route(ANY_PATH, to_settings(document))
+    return Policy(name, default, routes, dump(name, document, overridden))

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+
+from proxy.core.plan import Accept, Evidence, HandshakePlan, OnExpiry, RedialPlan, StagePlan, WindowPlan
+from proxy.policy import (
+    DepartureSettings,
+    HttpSettings,
+    PolicyError,
+    SessionSettings,
+    TlsSettings,
+    UpstreamSettings,
+    load,
+    presets,
+)
+from tests.policy import reading
+
+NAMES = ["classic", "development", "production", "staging", "testing"]
+
+
+def test_these_presets_are_shipped():
+    assert sorted(presets()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_loads_under_its_name_and_has_no_routes(name):
+    policy = load(name)
+    assert (policy.name, policy.routes, policy.default.pattern) == (name, (), "*")
+
+
+@pytest.mark.parametrize(
+    ("name", "propagation_ms", "validation_ms", "stabilization_ms", "deadline_ms"),
+    [
+        ("development", 5, 10, 5, 5000),
+        ("testing", 1, 5, 1, 5000),
+        ("staging", 50, 75, 25, 10_000),
+        ("production", 50, 75, 25, 10_000),
+    ],
+)
+def test_presets_differ_in_their_budgets(name, propagation_ms, validation_ms, stabilization_ms, deadline_ms):
+    plan = load(name).default.settings.handshake
+    assert plan.deadline_ms == deadline_ms
+    for leg, least_ms in ((plan.client, 0), (plan.upstream, 1)):
+        assert leg.propagation == StagePlan(Evidence.ACKED, propagation_ms, OnExpiry.PROCEED)
+        assert leg.validation == StagePlan(Evidence.PONG, validation_ms, OnExpiry.PROCEED)
+        assert leg.stabilization == WindowPlan(least_ms, stabilization_ms, 60)
+        assert (leg.announcement, leg.match, leg.early_bytes) == (None, None, 1 << 20)
+
+
+def test_classic_sleeps_on_the_client_leg_and_skips_the_upstream_leg():
+    plan = load("classic").default.settings.handshake
+    client, upstream = plan.client, plan.upstream
+    assert [s.budget_ms for s in (client.propagation, client.validation, client.stabilization)] == [
+        50,
+        50,
+        25,
+    ]
+    assert {s.evidence for s in (client.propagation, client.validation, client.stabilization)} == {
+        Evidence.FIXED
+    }
+    assert {s.budget_ms for s in (upstream.propagation, upstream.validation, upstream.stabilization)} == {0}
+    assert plan.redial.tries == 1
+
+
+def test_production_converts_to_the_documented_settings():
+    settings = load("production").default.settings
+    assert isinstance(settings.handshake, HandshakePlan)
+    assert settings.handshake.accept is Accept.MIRRORED
+    assert settings.handshake.redial == RedialPlan()
+    assert (settings.handshake.eager_subprotocols, settings.handshake.lost_code) == ((), 1014)
+    assert settings.retry_after_s == 1
+    assert settings.upstream == UpstreamSettings(3, TlsSettings(verify=True, ca_file=None, server_name=None))
+    assert settings.http == HttpSettings(10, 620, 300, 1000, 16384, 16384, 128)
+    assert settings.session == SessionSettings(1014)
+    assert settings.departure == DepartureSettings(50, 5)
+
+
+def test_a_preset_wins_over_a_file_of_the_same_name(tmp_path, monkeypatch):
+    (tmp_path / "staging").write_text("nonsense: 1")
+    monkeypatch.chdir(tmp_path)
+    assert load("staging").name == "staging"
+
+
+def test_an_unknown_name_lists_the_presets():
+    with pytest.raises(PolicyError) as caught:
+        load("prod")
+    assert str(caught.value) == (
+        'prod: policy: found no preset "prod", expected classic, development, production, staging, testing'
+        " or a policy file (did you mean production?)"
+    )
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(PolicyError) as caught:
+        load("nowhere/gate.yaml")
+    assert str(caught.value) == (
+        "nowhere/gate.yaml: policy: found no such file: nowhere/gate.yaml, expected classic, development,"
+        " production, staging, testing or a policy file"
+    )
+
+
+def test_the_readme_lists_every_key_with_its_type_unit_default_and_range():
+    rows = reading.table("Every key")
+    assert [row[:5] for row in rows] == reading.key_rows()
+    assert all(len(row) == 6 and row[5] for row in rows)
+
+
+def test_the_readme_shows_the_presets_side_by_side():
+    assert reading.table("The presets side by side") == reading.preset_rows()
