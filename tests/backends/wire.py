@@ -14,6 +14,7 @@ import ssl
 import struct
 import time
 from dataclasses import dataclass
+from typing import Self
 
 from tests.backends.flaky import accept_key, encode, take_frame
 
@@ -195,6 +196,13 @@ class Wire(asyncio.Protocol):
     def hang_up(self) -> None:
         """End the TCP connection without a Close frame."""
         self.transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.abort()
+        await self.gone.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport

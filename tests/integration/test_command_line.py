@@ -1,0 +1,103 @@
+"""What goes wrong at the start is told in one clear line, with the exit code of the contract."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.backends import front, launch
+
+UPSTREAM = ["--upstream", "http://127.0.0.1:9"]
+QUIET = ["--listen", "127.0.0.1:0", "--admin", "off"]
+
+
+def run_gate(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that is expected to end by itself."""
+    command = [*front.GATE, *words]
+    return subprocess.run(
+        command,
+        cwd=launch.ROOT,
+        env=launch.environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    assert done.returncode == code, done
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0]
+    assert "readygate listening" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "upstream", ["ftp://127.0.0.1:1", "127.0.0.1:8000", "http://", "http://h:99999", "unix:rel"]
+)
+def test_an_upstream_that_is_none_is_bad_usage(upstream: str):
+    assert_one_line(run_gate("run", "--upstream", upstream, *QUIET), 2, upstream)
+
+
+def test_no_upstream_at_all_is_bad_usage():
+    done = run_gate("run", *QUIET)
+    assert done.returncode == 2
+    assert "upstream" in done.stderr
+
+
+def test_an_unknown_policy_is_told_with_the_names_that_there_are():
+    assert_one_line(run_gate("run", *UPSTREAM, *QUIET, "--policy", "nonsense"), 2, "nonsense", "production")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("handshake: [\n", (":",)),
+        ("extends: production\nhandshake: {deadline_s: soon}\n", (":2:", "handshake.deadline_s", "soon")),
+        ("extends: production\nhandshaek: {}\n", (":2:", "handshaek")),
+    ],
+    ids=["not YAML", "wrong value", "unknown key"],
+)
+def test_a_bad_policy_file_is_told_with_file_and_line(tmp_path: Path, text: str, words: tuple[str, ...]):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert_one_line(run_gate("run", *UPSTREAM, *QUIET, "--policy", str(path)), 2, "mine.yaml", *words)
+    assert run_gate("check", str(path)).returncode == 2
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--admin"])
+def test_a_taken_port_is_told_and_exits_3(flag: str):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        other = {"--listen": ["--admin", "off"], "--admin": ["--listen", "127.0.0.1:0"]}[flag]
+        done = run_gate("run", *UPSTREAM, *other, flag, address)
+    assert_one_line(done, 3, address)
+
+
+def test_a_missing_authority_file_could_not_start(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"extends: production\nupstream: {{tls: {{ca_file: {tmp_path / 'none.pem'}}}}}\n")
+    done = run_gate("run", "--upstream", "https://127.0.0.1:9", *QUIET, "--policy", str(path))
+    assert done.returncode in {2, 3}
+    assert "none.pem" in done.stderr
+
+
+@pytest.mark.parametrize("preset", ["development", "testing", "staging", "production", "classic"])
+def test_check_prints_a_preset_that_is_itself_valid(tmp_path: Path, preset: str):
+    printed = run_gate("check", preset)
+    assert printed.returncode == 0, printed.stderr
+    path = tmp_path / "again.yaml"
+    path.write_text(printed.stdout)
+    assert run_gate("check", str(path)).returncode == 0
+
+
+@pytest.mark.parametrize("signum", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_an_idle_gate_cleanly(stands, signum: str):
+    gate = front.gate(stands.backend("flaky").url)
+    assert gate.stop(getattr(signal, signum)) == 0
