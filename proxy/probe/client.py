@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import ssl
 import time
@@ -16,10 +17,13 @@ from proxy.probe.cases import Expect
 from proxy.probe.reply import BadReplyError, read_reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.probe.cases import Case
     from proxy.probe.target import Target
 
 _CHUNK_BYTES: Final = 1 << 16
+_KEEP_BYTES: Final = 1 << 10
 _CLOSE_S: Final = 1.0  # how long a server may take for its Close
 _LOST: Final = 1006
 
@@ -88,7 +92,7 @@ class Connection:
         self._manner = manner
         self._started = time.perf_counter()  # uvloop's own clock counts whole ms
         self._walker = FrameWalker()
-        self._inbox = Inbox(len(manner.message) + 1)
+        self._inbox = Inbox(max(_KEEP_BYTES, len(manner.message) + 1))
         self._walker.tap = self._inbox
         self._said_at: float | None = None
         self._said_after = 0  # messages that were there when we spoke
@@ -130,15 +134,23 @@ class Connection:
             words += close_frame(1000, mask=os.urandom(4))
         self._write(words)
 
-    async def listen(self, seconds: float, *, for_answer: bool = False) -> None:
-        """Read until the server ends it, our answer is there (if wanted), or the time is over."""
+    async def listen(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Read until the server ends it, `until` says so, or the time is over."""
         deadline = asyncio.get_running_loop().time() + seconds
-        while not self.ended and not (for_answer and self.answer_ms is not None):
+        while not (self.ended or until()):
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._read()
             except TimeoutError:
                 return
+
+    async def miss(self, seconds: float) -> None:
+        """Lose whatever comes in this time, as a client does whose WebSocket code starts late."""
+        assert self._reader is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while await self._reader.read(_CHUNK_BYTES):
+                    pass
 
     async def leave(self) -> None:
         """Close as a polite client does, wait a little for the server's Close, and be gone."""
@@ -154,6 +166,11 @@ class Connection:
         """End the TCP connection at once."""
         if self._writer is not None:
             self._writer.transport.abort()
+
+    @property
+    def messages(self) -> list[bytes]:
+        """The whole messages that came; long ones are cut, but never as short as ours."""
+        return self._inbox.messages
 
     def observed(self) -> Observation:
         """Return what this connection saw."""
@@ -234,7 +251,8 @@ async def _talk(connection: Connection, case: Case, manner: Manner) -> None:
     if not case.early:
         connection.say(leaving=case.leaves)
     if manner.expect is not Expect.NONE or case.leaves:
-        await connection.listen(manner.answer_timeout_s, for_answer=not case.leaves)
+        answered = (lambda: False) if case.leaves else (lambda: connection.answer_ms is not None)
+        await connection.listen(manner.answer_timeout_s, answered)
 
 
 def _reason(error: OSError | BadReplyError) -> str:

@@ -1,0 +1,143 @@
+"""`readygate demo`: the command line of the demo, its table, and its clean end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from proxy.demo import faults
+from proxy.demo.children import ChildError
+from proxy.demo.stage import Stage
+from proxy.probe.table import render, tally
+
+if TYPE_CHECKING:
+    from proxy.demo.faults import Fault, Faults, Result
+
+_NEEDS: Final = ("starlette", "uvicorn", "websockets")
+_MOST_CLIENTS: Final = 200
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `readygate demo` takes."""
+    parser.add_argument(
+        "--once", action="store_true", default=os.environ.get("ONCE", "") not in {"", "0"},
+        help="exit after the table (also: ONCE=1 in the environment)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--listen", type=_address, default=("127.0.0.1", 0), metavar="HOST:PORT",
+        help="where the gate listens (127.0.0.1 and any free port)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--policy", default="production", metavar="NAME", help="policy of the gate (production)"
+    )
+    parser.add_argument(
+        "--clients",
+        type=_clients,
+        default=50,
+        metavar="N",
+        help=f"clients a fault, at most {_MOST_CLIENTS} (50)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play; return 0, or 3 when the backend or the gate cannot be started."""
+    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"readygate demo: {', '.join(missing)} missing; install them with: pip install 'readygate[demo]'",
+            file=sys.stderr,
+        )
+        return 3
+    try:
+        return uvloop.run(_play(args))
+    except ChildError as error:
+        print(f"readygate demo: {error}", file=sys.stderr)
+        return 3
+
+
+async def _play(args: argparse.Namespace) -> int:
+    """Run the table, then stay until a signal comes. A signal before that ends it as well."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(signum, stopped.set)
+    playing = asyncio.create_task(_show(args, stopped))
+    stopping = asyncio.create_task(stopped.wait())
+    await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not playing.done():
+        playing.cancel()
+        await asyncio.wait({playing})
+    if playing.cancelled():
+        return 0
+    playing.result()
+    return 0
+
+
+async def _show(args: argparse.Namespace, stopped: asyncio.Event) -> None:
+    host, port = args.listen
+    async with Stage(args.policy, host, port) as stage:
+        _say(f"backend: uvicorn proxy.demo.backend:app    gate: readygate run --policy {args.policy}")
+        found = await faults.measure(stage, args.clients, _say)
+        _say(f"\n{as_text(found)}\n")
+        if not args.once:
+            _say(_where(stage))
+            await stopped.wait()
+
+
+def as_text(found: Faults) -> str:
+    """Lay out the table: a row a fault, what its clients got directly and through the gate."""
+    rows = [
+        (fault.title, *(_cell(fault, fault.results[road]) for road in ("direct", "gate")))
+        for fault in found.rows()
+    ]
+    return render(("fault", "direct", "through the gate"), rows)
+
+
+def _cell(fault: Fault, result: Result) -> str:
+    if result.errors is not None:
+        return f"{result.errors} errors in the backend's log"
+    text = f"{result.served} of {result.clients} served"
+    if result.instead:
+        text += f" ({tally(result.instead)})"
+    if fault.shows_time and result.answer_ms is not None:
+        text += f", answer in {result.answer_ms:.1f} ms (p50)"
+    return text
+
+
+def _where(stage: Stage) -> str:
+    gate = f"{stage.gate_host}:{stage.gate_port}"
+    return "\n".join(
+        [
+            "Still running, until Ctrl-C:",
+            f"  gate     http://{gate}   ws://{gate}/ws/chat  /ws/echo  /ws/prices",
+            f"  backend  http://127.0.0.1:{stage.backend_port}   the same paths, without the gate",
+            f"  admin    http://{stage.admin}/",
+            f"  try      readygate probe ws://{gate}/ws/chat",
+        ]
+    )
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isdecimal() and int(port) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host, int(port)
+
+
+def _clients(text: str) -> int:
+    count = int(text) if text.isdecimal() else 0
+    if not 1 <= count <= _MOST_CLIENTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_MOST_CLIENTS}")
+    return count
