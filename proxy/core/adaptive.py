@@ -1,7 +1,7 @@
 """Learned windows: how long a leg of this route must stay up before it is believed.
 
-The window starts wide, since nothing is known. It falls to the minimum once `TRUST` legs in a row stayed up.
-One early loss raises it to the maximum at once; when enough losses are known, it follows a high percentile of
+Towards the upstream the window starts wide, since nothing is known and an open gate cannot be redialled. It
+falls to the minimum once `TRUST` legs in a row stayed up. One early loss raises it to the maximum at once; when enough losses are known, it follows a high percentile of
 the times at which they came, with a margin. Losses are forgotten after `memory_s`.
 """
 
@@ -23,14 +23,17 @@ _REMEMBERED: Final = 256
 
 
 class LearnedWindow:
-    """The stabilization window of one leg of one route, shared by its sessions. All times in ms."""
+    """The stabilization window of one leg of one route, shared by its sessions. All times in ms.
+
+    `trusting`: nothing bad is expected of a leg of which nothing is known (the client: it is not redialled).
+    """
 
     __slots__ = ("_losses", "_plan", "_steady")
 
-    def __init__(self, plan: WindowPlan) -> None:
+    def __init__(self, plan: WindowPlan, *, trusting: bool = False) -> None:
         self._plan = plan
         self._losses: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)  # (at_ms, age_ms)
-        self._steady = 0
+        self._steady = TRUST if trusting else 0
 
     def width_ms(self, at_ms: float) -> float:
         """Return how long a leg that was validated at `at_ms` must stay up."""

@@ -62,14 +62,7 @@ class Announcement:
             self._parts = []
 
     def _matches(self, match: JsonMatch) -> bool:
-        text = b"".join(self._parts)
-        if self._rsv1:
-            try:
-                text = self._inflate.decompress(text + _TAIL, _MAX_MESSAGE)
-            except zlib.error:
-                return False
-            if self._inflate.unconsumed_tail:  # too long: from here on the shared window is out of step
-                return False
+        text = self._inflated() if self._rsv1 else b"".join(self._parts)
         if self._kind != TEXT or self._size > _MAX_MESSAGE:
             return False
         try:
@@ -81,3 +74,20 @@ class Announcement:
                 return False
             value = value[key]
         return type(value) is type(match.equals) and bool(value == match.equals)
+
+    def _inflated(self) -> bytes:
+        """Return the message inflated, or nothing of one that is broken or too long.
+
+        After such a one, or a final block, the inflater starts anew: the shared window is out of step from
+        there on, but messages that came without context takeover are still heard.
+        """
+        inflate, text = self._inflate, b""
+        if intact := self._size <= _MAX_MESSAGE:
+            try:
+                text = inflate.decompress(b"".join((*self._parts, _TAIL)), _MAX_MESSAGE)
+                intact = not inflate.unconsumed_tail
+            except zlib.error:
+                intact = False
+        if not intact or inflate.eof:
+            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        return text if intact else b""

@@ -7,24 +7,28 @@ class EarlyBuffer:
     """Chunks of one leg, in order, up to a high watermark.
 
     `push` a chunk; when it returns True the watermark is reached, and the caller stops reading that socket,
-    so that TCP pushes back: nothing is dropped. `take` empties the buffer when the gate opens.
+    so that TCP pushes back: nothing is dropped. `take` empties the buffer when the gate opens. `size` is what
+    is held now, `total` what ever was; both in bytes.
     """
 
-    __slots__ = ("_chunks", "_whole", "high_bytes", "size")
+    __slots__ = ("_chunks", "_whole", "high_bytes", "size", "total")
 
     def __init__(self, high_bytes: int) -> None:
         self.high_bytes = high_bytes
-        self.size = 0
+        self.size = self.total = 0
         self._chunks: list[bytes] = []
         self._whole = 0
 
-    def push(self, chunk: bytes, *, boundary: bool) -> bool:
-        """Hold `chunk`; `boundary`: it ends at a frame boundary. Return whether the watermark is reached."""
+    def push(self, chunk: bytes, *, torso: int) -> bool:
+        """Hold `chunk`. Return whether the watermark is reached.
+
+        `torso`: how many of the bytes held from now on belong to a frame that is not whole yet.
+        """
         if chunk:
             self._chunks.append(chunk)
             self.size += len(chunk)
-        if boundary:
-            self._whole = self.size
+            self.total += len(chunk)
+        self._whole = self.size - torso
         return self.size >= self.high_bytes
 
     def take(self) -> bytes:

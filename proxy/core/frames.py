@@ -23,6 +23,7 @@ _MAX_CONTROL: Final = (
     125  # RFC 6455 5.5: "All control frames MUST have a payload length of 125 bytes or less"
 )
 _MAX_HEADER: Final = 14
+_MAX_HELD: Final = _MAX_HEADER + _MAX_CONTROL
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +104,13 @@ class FrameWalker:
     """
 
     __slots__ = (
-        "_first", "_grab", "_head", "_held", "_kind", "_left", "_mask", "_nonces", "_shut",
+        "_first", "_grab", "_head", "_held", "_kind", "_left", "_mask", "_nonces", "_shut", "_span",
         "binary", "frames", "hold_close", "notices", "payload_bytes", "tap", "text",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._left = 0  # payload bytes still to come of the frame that we are in
+        self._span = 0  # header and payload of that frame, in bytes
         self._head = b""  # a header cut short by the end of a chunk
         self._first = 0  # first byte (FIN, RSV, opcode) of the frame that we are in
         self._mask = b""
@@ -131,6 +133,18 @@ class FrameWalker:
     def at_boundary(self) -> bool:
         """Whether a frame of our own may be put in here: no frame has been passed on in part."""
         return self._held is not None or not (self._left or self._head)
+
+    @property
+    def torso(self) -> int:
+        """How many of the bytes passed on last belong to a frame that is not whole yet."""
+        if self._held is not None:
+            return 0
+        return self._span - self._left if self._left else len(self._head)
+
+    @property
+    def settled(self) -> int:
+        """Frames begun, without one that is kept back until it is clear whether it is to be cut out."""
+        return self.frames - (self._held is not None and not self._head)
 
     def expect_pong(self, nonce: bytes) -> None:
         """Cut the pong that carries `nonce` out of the stream, whenever it comes."""
@@ -185,7 +199,7 @@ class FrameWalker:
                 out += (bytes(self._held), data[hold:])
                 self._held = None
             else:
-                self._held += data[hold : hold + _MAX_HEADER + _MAX_CONTROL]
+                self._held += data[hold:]
         elif not out and not keep:
             return data
         else:
@@ -197,8 +211,8 @@ class FrameWalker:
         return (opcode == PONG and bool(self._nonces)) or (opcode == CLOSE and self.hold_close)
 
     def _holdable(self) -> bool:
-        """Whether the frame in doubt stays so: a pong too long to be ours is passed on, a Close never is."""
-        return bool(self._head) or self._first & 0x0F == CLOSE or self._left <= _MAX_CONTROL
+        """Whether the frame in doubt stays so. One that is too long to be what we look for is passed on."""
+        return bool(self._head) or self._span <= _MAX_HELD
 
     def _header(self, data: bytes, pos: int, size: int) -> int:
         """Read a header, or keep what there is of it; return the position behind it."""
@@ -213,6 +227,7 @@ class FrameWalker:
             return size
         masked = bool(head[1] & 0x80)
         self._left = length if length < 126 else int.from_bytes(head[2 : need - 4 if masked else need], "big")
+        self._span = need + self._left
         self._mask = head[need - 4 : need] if masked else b""
         self._first = head[0]
         self._head = b""

@@ -70,7 +70,7 @@ def learned_windows(plan: HandshakePlan) -> dict[Role, LearnedWindow]:
     for role in Role:
         stabilization = plan.leg(role).stabilization
         width = stabilization if isinstance(stabilization, WindowPlan) else WindowPlan(0.0, 0.0)
-        windows[role] = LearnedWindow(width)
+        windows[role] = LearnedWindow(width, trusting=role is CLIENT)
     return windows
 
 
@@ -275,8 +275,11 @@ class Handshake:
     # -- the client leaves early ----------------------------------------------------------------------------
 
     def _on_client_lost(self) -> Iterator[Command]:
-        self._client.gone = True
+        client = self._client
+        client.gone = True
         if not self.finished:
+            if client.close is None:
+                self._learn_loss(client)
             yield from self._on_client_leaving()
 
     def _on_client_leaving(self) -> Iterator[Command]:
@@ -312,13 +315,16 @@ class Handshake:
 
     def _upstream_fell(self, cause: str) -> Iterator[Command]:
         """The upstream was lost after its 101, or closed as one that may be tried again."""
-        stages = self._upstream.stages
-        if stages:
-            since = stages.validated_ms
-            self._windows[UPSTREAM].lost(0.0 if since is None else self._at_ms - since, self._at_ms)
+        self._learn_loss(self._upstream)
         self._upstream.abort(self._at_ms)
         yield DropUpstream()
         yield from self._redial(cause)
+
+    def _learn_loss(self, side: Side) -> None:
+        """Tell the learned window of this leg how soon it was lost; 0 when it was not even validated."""
+        if side.stages:
+            since = side.stages.validated_ms
+            self._windows[side.leg.role].lost(0.0 if since is None else self._at_ms - since, self._at_ms)
 
     def _redial(self, cause: str) -> Iterator[Command]:
         """This try failed before the gate opened: forget what it said and try again after a while."""

@@ -39,9 +39,9 @@ class Side:
 
     def hold(self, data: bytes, at_ms: float) -> bool:
         """Walk and hold what the peer said; learn what it proves. Return whether the watermark is reached."""
-        before = self.walker.frames
-        full = self.early.push(self.walker.feed(data), boundary=self.walker.at_boundary)
-        frames = self.walker.frames - before
+        before = self.walker.settled
+        full = self.early.push(self.walker.feed(data), torso=self.walker.torso)
+        frames = self.walker.settled - before
         for notice in self.walker.notices:
             if notice.own and self.stages:
                 frames -= 1  # evidence of its own kind
@@ -60,4 +60,4 @@ class Side:
 
     def count(self) -> EarlyCount:
         """Return what it has said so far."""
-        return EarlyCount(self.walker.messages, self.early.size)
+        return EarlyCount(self.walker.messages, self.early.total)

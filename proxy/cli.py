@@ -1,0 +1,138 @@
+"""The command line: `readygate run | check | probe | demo`.
+
+Exit codes: 0 clean stop, 2 bad usage or policy, 3 could not start. What goes wrong is one clear line on
+stderr (a policy's errors: one line each). A command imports what it needs itself, so that starting is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from proxy import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+USAGE: Final = 2
+NOT_STARTED: Final = 3
+
+
+class UsageError(Exception):
+    """The command line or the environment is wrong; the text is one clear line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = _parser(words[0] if words else "", os.environ).parse_args(words)
+    try:
+        code: int = args.command(args)
+    except UsageError as error:
+        return _fail(str(error), USAGE)
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser(wanted: str, environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Build the parser; only the command that is wanted gets its arguments, and is imported for them."""
+    parser = argparse.ArgumentParser(
+        prog="readygate",
+        description="Opens a WebSocket only when both ends have proved that they are ready.",
+    )
+    parser.add_argument("--version", action="version", version=f"readygate {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, (text, fill) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name == wanted:
+            fill(command, environ)
+    return parser
+
+
+# -- run ----------------------------------------------------------------------------------------------------
+
+
+def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    def flag(name: str, metavar: str, default: str, text: str) -> None:
+        variable = "READYGATE_" + name.removeprefix("--").replace("-", "_").upper()
+        parser.add_argument(
+            name, metavar=metavar, default=environ.get(variable) or default, help=f"{text} [{variable}]"
+        )
+
+    port = environ.get("PORT") or "8080"
+    flag("--upstream", "URL", "", "the backend: http://HOST:PORT, https://HOST:PORT or unix:/path")
+    flag(
+        "--listen", "HOST:PORT", f"0.0.0.0:{port}", "where clients connect (0.0.0.0:8080; PORT sets the port)"
+    )
+    flag("--admin", "HOST:PORT", "127.0.0.1:9901", "the admin listener, or off (127.0.0.1:9901)")
+    flag("--policy", "NAME|FILE", "", "a preset or a policy file (chosen from the environment)")
+    flag("--workers", "N", "1", "processes that share the port (1)")
+    flag("--tls-cert", "FILE", "", "serve clients over TLS with this certificate chain (PEM)")
+    flag("--tls-key", "FILE", "", "its private key, if that is in a file of its own (PEM)")
+    parser.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from proxy.run import RunOptions, run  # noqa: PLC0415
+
+    try:
+        options = RunOptions.parse(args, os.environ)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return run(options, os.environ)
+
+
+# -- check --------------------------------------------------------------------------------------------------
+
+
+def _fill_check(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    parser.add_argument(
+        "policy", nargs="?", metavar="FILE", default=environ.get("READYGATE_POLICY") or "",
+        help="a policy file or the name of a preset (READYGATE_POLICY, or chosen from the environment)",
+    )  # fmt: skip
+    parser.set_defaults(command=_check)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from proxy.policy import PolicyError, detect, load  # noqa: PLC0415
+
+    try:
+        policy = load(args.policy or detect(os.environ))
+    except PolicyError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - this is what a command line is for
+        return USAGE
+    print(policy.dump(), end="")  # noqa: T201
+    return 0
+
+
+# -- probe and demo -----------------------------------------------------------------------------------------
+
+
+def _fill_probe(parser: argparse.ArgumentParser, _: Mapping[str, str]) -> None:
+    from proxy.probe import add_arguments, run  # noqa: PLC0415
+
+    add_arguments(parser)
+    parser.set_defaults(command=run)
+
+
+def _fill_demo(parser: argparse.ArgumentParser, _: Mapping[str, str]) -> None:
+    from proxy.demo import add_arguments, run  # noqa: PLC0415
+
+    add_arguments(parser)
+    parser.set_defaults(command=run)
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"readygate: {text}", file=sys.stderr)  # noqa: T201 - this is what a command line is for
+    return code
+
+
+_COMMANDS: Final = {
+    "run": ("serve: stand before a backend and open its WebSockets when both ends are ready", _fill_run),
+    "check": ("validate a policy and print what is in effect", _fill_check),
+    "probe": ("measure how racy a WebSocket endpoint is, with or without the gate", _fill_probe),
+    "demo": ("run a racy backend and the gate, and print a table of before and after", _fill_demo),
+}

@@ -1,0 +1,198 @@
+"""The door: every request of the public port comes through `Acceptor.handle`.
+
+An upgrade request is judged by RFC 6455 4.2.1 and becomes a session; everything else passes through as HTTP.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import ClientError, web
+from aiohttp.http import HttpVersion11
+
+from proxy.edge.exact import ExactResponse
+from proxy.edge.headers import end_to_end, forwarded, origin_form
+from proxy.edge.problem import problem
+from proxy.edge.session import Session
+from proxy.edge.shared import now_ms
+from proxy.edge.switching import Offer
+from proxy.edge.takeover import head_arrived
+from proxy.telemetry import RequestFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from proxy.edge.http import PassThrough
+    from proxy.edge.session import Refusal
+    from proxy.edge.shared import Shared
+    from proxy.policy import Route
+
+_log = logging.getLogger("readygate.accept")
+_KEY_BYTES: Final = 16
+_OWN_PATHS: Final = "/_readygate/"
+
+
+class BadUpgrade(Exception):  # noqa: N818 - it names the thing, not the fault
+    """An upgrade request that breaks RFC 6455 4.2.1. Carries its own answer."""
+
+    def __init__(self, reason: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+    def response(self) -> web.Response:
+        """Return what the client is told."""
+        headers = [("Sec-WebSocket-Version", "13")]  # RFC 6455 4.2.2: "indicating the version(s)"
+        if self.status is HTTPStatus.UPGRADE_REQUIRED:
+            headers += [("Upgrade", "websocket"), ("Connection", "Upgrade")]  # RFC 9110 15.5.22
+        return problem(self.status, "Bad WebSocket upgrade", self.reason, headers=headers)
+
+
+def asks_for_websocket(request: web.BaseRequest) -> bool:
+    """Return whether a request means to be a WebSocket handshake, well-formed or not.
+
+    Some load balancers add `Connection: upgrade` and `Upgrade: websocket` to ordinary requests; only a
+    handshake has `Sec-WebSocket-*` fields of its own.
+    """
+    headers = request.headers
+    return request.method == "GET" and ("Sec-WebSocket-Key" in headers or "Sec-WebSocket-Version" in headers)
+
+
+def check_upgrade(request: web.BaseRequest) -> bytes:
+    """Judge an upgrade request by RFC 6455 4.2.1; return its key. Raise BadUpgrade."""
+    headers = request.headers
+    if request.version < HttpVersion11:
+        raise BadUpgrade("HTTP/1.1 or higher is required.")
+    if headers.get("Upgrade", "").strip().lower() != "websocket":
+        raise BadUpgrade("The Upgrade field must be websocket.", HTTPStatus.UPGRADE_REQUIRED)
+    options = ",".join(headers.getall("Connection", [])).lower().split(",")
+    if "upgrade" not in (option.strip() for option in options):
+        raise BadUpgrade("The Connection field must contain Upgrade.")
+    versions = headers.getall("Sec-WebSocket-Version", [])
+    if not versions:
+        raise BadUpgrade("The Sec-WebSocket-Version field is missing.")
+    if versions != ["13"]:
+        raise BadUpgrade("Only version 13 is spoken here.", HTTPStatus.UPGRADE_REQUIRED)
+    keys = headers.getall("Sec-WebSocket-Key", [])
+    if len(keys) != 1 or not _is_key(keys[0]):
+        # "a base64-encoded value that, when decoded, is 16 bytes in length"
+        raise BadUpgrade("One Sec-WebSocket-Key of 16 bytes in base64 is required.")
+    if request.body_exists:
+        raise BadUpgrade("An upgrade request has no body.")
+    return keys[0].encode()
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == _KEY_BYTES
+    except (ValueError, binascii.Error):
+        return False
+
+
+class Acceptor:
+    """Decides what a request is, and answers it. `health` answers the paths under `/_readygate/`."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        passes: PassThrough,
+        health: Callable[[str], Awaitable[web.StreamResponse]],
+        scheme: str = "http",
+    ) -> None:
+        self._shared = shared
+        self._passes = passes
+        self._health = health
+        self._scheme = scheme
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; a session's connection is taken over instead."""
+        head_arrived(request)
+        target, _ = origin_form(request.raw_path)
+        path, question, query = target.decode("utf-8", "surrogateescape").partition("?")
+        if path.startswith(_OWN_PATHS):
+            return await self._health(path.removeprefix(_OWN_PATHS))
+        route = self._shared.policy.route(path)
+        rewritten = route.rewrite(path) + question + query
+        if not asks_for_websocket(request):
+            return await self._passes.handle(request, rewritten)
+        try:
+            key = check_upgrade(request)
+        except BadUpgrade as bad:
+            _log.warning("bad upgrade: %s", bad.reason, extra={"fields": {"client": request.remote}})
+            response = bad.response()
+            response.force_close()
+            return response
+        if self._shared.draining:
+            return _unavailable("the gate is stopping", route.settings.retry_after_s)
+        offer = self._offer(request, rewritten, key)
+        return await self._serve(request, route, offer)
+
+    async def _serve(self, request: web.BaseRequest, route: Route, offer: Offer) -> web.StreamResponse:
+        """Open a session. What is returned when it took the connection over is never sent."""
+        trace = self._shared.telemetry.handshake(self._facts(request, route), now_ms())
+        session = Session(self._shared, request, route, offer, trace)
+        refusal = await session.open()
+        if refusal is None:
+            return web.Response()
+        try:
+            return await _refuse(request, refusal, route.settings.retry_after_s)
+        finally:
+            session.answered()
+
+    def _offer(self, request: web.BaseRequest, target: str, key: bytes) -> Offer:
+        raw = request.raw_headers
+        host = request.headers.get("Host", "").encode("utf-8", "surrogateescape")
+        fields = forwarded(end_to_end(raw), request.remote or "", self._scheme, host)
+        offers = ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
+        return Offer(
+            target=target.encode("utf-8", "surrogateescape"),
+            key=key,
+            headers=tuple(fields),
+            subprotocols=tuple(name for part in offers.split(",") if (name := part.strip())),
+        )
+
+    def _facts(self, request: web.BaseRequest, route: Route) -> RequestFacts:
+        transport = request.transport
+        peername = transport.get_extra_info("peername") if transport is not None else None
+        peer, port = peername[:2] if isinstance(peername, tuple) else ("", 0)
+        return RequestFacts(
+            method=request.method,
+            target=request.raw_path,
+            headers=request.raw_headers,
+            peer=peer,
+            policy=self._shared.policy.name,
+            route=route.pattern,
+            peer_port=port,
+            scheme=self._scheme,
+        )
+
+
+async def _refuse(request: web.BaseRequest, refusal: Refusal, retry_after_s: int) -> web.StreamResponse:
+    """Send the upstream's response as it was, or our own 503."""
+    if refusal.response is None:
+        return _unavailable(refusal.reason, retry_after_s)
+    upstream = refusal.response
+    response = ExactResponse(upstream.status, upstream.reason, end_to_end(upstream.headers))
+    response.force_close()
+    await response.prepare(request)
+    try:
+        if upstream.body:
+            await response.write(upstream.body)
+        if upstream.rest is not None:
+            async for part in upstream.rest.iter_any():
+                await response.write(part)
+    except ClientError:
+        response.cut()  # the upstream fell in mid-body: let the client see that it is not whole
+    else:
+        await response.write_eof()
+    return response
+
+
+def _unavailable(reason: str, retry_after_s: int) -> web.Response:
+    response = problem(HTTPStatus.SERVICE_UNAVAILABLE, "Service unavailable", reason, retry_after_s)
+    response.force_close()
+    return response

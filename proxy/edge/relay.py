@@ -1,0 +1,135 @@
+"""The asyncio protocols of a session's legs: one while the gate is closed, one when it is open.
+
+`Held` hands everything to the session. `Relay` is the hot path: a chunk is walked and written to the other
+leg. It makes no objects, touches no log and no span; whatever is rare goes to the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from proxy.core.frames import FrameWalker
+    from proxy.core.plan import Role
+
+
+class HeldOwner(Protocol):
+    """Whoever keeps a leg while its gate is closed."""
+
+    def leg_said(self, leg: Held, data: bytes) -> None:
+        """Take bytes of this leg."""
+
+    def leg_lost(self, leg: Held, exc: Exception | None) -> None:
+        """Note that this leg's connection is over (EOF, or lost); called once."""
+
+    def leg_drained(self, leg: Held) -> None:
+        """Note that what was written to this leg is below its low watermark again."""
+
+
+class Held(asyncio.Protocol):
+    """A leg while the gate is closed, or while its other side is gone."""
+
+    __slots__ = ("_owner", "_told", "connected", "role", "transport", "writing_paused")
+
+    def __init__(self, role: Role, owner: HeldOwner) -> None:
+        self.role = role
+        self._owner = owner
+        self._told = False
+        self.connected = True
+        self.writing_paused = False
+        self.transport: asyncio.Transport | None = None
+
+    def hand_to(self, owner: HeldOwner) -> None:
+        """Let somebody else take care of this leg from now on."""
+        self._owner = owner
+
+    def data_received(self, data: bytes) -> None:
+        """Hand it on."""
+        self._owner.leg_said(self, data)
+
+    def eof_received(self) -> None:
+        """End the leg: the transport closes itself after this, when its buffer is flushed."""
+        self._tell(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the leg."""
+        self.connected = False
+        self._tell(exc)
+
+    def pause_writing(self) -> None:
+        """Remember it: the relay starts with it."""
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        """Tell the owner, who may be waiting for it."""
+        self.writing_paused = False
+        self._owner.leg_drained(self)
+
+    def _tell(self, exc: Exception | None) -> None:
+        if not self._told:
+            self._told = True
+            self._owner.leg_lost(self, exc)
+
+
+class RelayOwner(Protocol):
+    """Whoever is told of the rare things of an open session."""
+
+    def control_passed(self, leg: Relay) -> None:
+        """Note the control frames in `leg.walker.notices`, and empty it."""
+
+    def eof_passed(self, leg: Relay) -> bool:
+        """Note that this leg said its last; return whether its transport stays open for writing."""
+
+    def relay_lost(self, leg: Relay, exc: Exception | None) -> None:
+        """Note that this leg's connection is over."""
+
+
+class Relay(asyncio.Protocol):
+    """A leg of an open session. `other` is its peer leg: what this one says is written there."""
+
+    __slots__ = ("_owner", "_write", "other", "role", "transport", "walker")
+
+    def __init__(
+        self, role: Role, transport: asyncio.Transport, walker: FrameWalker, owner: RelayOwner
+    ) -> None:
+        self.role = role
+        self.transport = transport
+        self.walker = walker
+        self._owner = owner
+        self.other: Relay = self
+        self._write = transport.write
+
+    def join(self, other: Relay, *, writing_paused: bool) -> None:
+        """Make `other` the leg to which this one's bytes go. `writing_paused`: its buffer is full already."""
+        self.other = other
+        self._write = other.transport.write
+        if writing_paused:
+            self.transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Walk a chunk and pass it on. The hot path."""
+        walker = self.walker
+        out = walker.feed(data)
+        if out:
+            self._write(out)
+        if walker.notices:
+            self._owner.control_passed(self)
+
+    def pause_writing(self) -> None:
+        """Stop reading the other leg: this one's peer is slow."""
+        if not self.other.transport.is_closing():
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on reading the other leg."""
+        if not self.other.transport.is_closing():
+            self.other.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """Pass on that this leg said its last."""
+        return self._owner.eof_passed(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the leg."""
+        self._owner.relay_lost(self, exc)

@@ -1,0 +1,451 @@
+"""One session: carries out the core's commands until the gate opens, then keeps the two legs joined.
+
+While the gate is closed everything that a leg says or suffers becomes an event for `core.handshake`, and the
+commands that come back are done here, in order. Once the gate is open `Joined` takes over and all that the
+handshake needed is let go, so that an idle session costs little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from proxy.core import commands as do
+from proxy.core import events
+from proxy.core.departure import DeparturePlan
+from proxy.core.frames import PING, close_frame, frame
+from proxy.core.leg import State
+from proxy.core.plan import Role
+from proxy.edge.acked import all_acked
+from proxy.edge.departing import Departing
+from proxy.edge.dial import Dial, DialError, upgrade_request
+from proxy.edge.joined import Joined
+from proxy.edge.relay import Held
+from proxy.edge.shared import mask_key, now_ms
+from proxy.edge.switching import eager_response, mirrored_response
+from proxy.edge.takeover import Inbound
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from proxy.core.events import Event
+    from proxy.core.handshake import Handshake
+    from proxy.edge.dial import Response
+    from proxy.edge.shared import Shared
+    from proxy.edge.switching import Offer
+    from proxy.policy import Route
+    from proxy.telemetry import HandshakeTrace, SessionTrace
+
+_log = logging.getLogger("readygate.session")
+_ids = itertools.count(1)
+# How long a client may take to answer our Close, or to take what is still written to it.
+_LINGER_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The answer to a client whose gate never opened: the upstream's response, or our 503 with a reason."""
+
+    response: Response | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LegView:
+    """One leg as the admin listener shows it: its state, what it has said, what is held of it."""
+
+    state: State
+    messages: int
+    bytes: int
+    early_bytes: int
+
+
+class Session:
+    """One client connection from its upgrade request until both legs are closed."""
+
+    __slots__ = (
+        "_answer", "_client", "_closing", "_departing", "_dial", "_handshake", "_inbound", "_linger",
+        "_offer", "_response", "_shared", "_timer", "_trace", "_try", "_upstream",
+        "id", "joined", "peer", "redials", "route", "started_ms",
+    )  # fmt: skip
+
+    def __init__(
+        self, shared: Shared, request: web.BaseRequest, route: Route, offer: Offer, trace: HandshakeTrace
+    ) -> None:
+        self.id = next(_ids)
+        self.route = route
+        self.started_ms = now_ms()
+        self.peer = request.remote or ""
+        self.redials = 0
+        self.joined: Joined | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._shared = shared
+        self._offer: Offer | None = offer
+        self._trace = trace
+        self._handshake: Handshake | None = shared.handshake(route)
+        self._answer: asyncio.Future[Refusal | None] = shared.loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._try: asyncio.Task[None] | asyncio.TimerHandle | None = None
+        self._dial: Dial | None = None
+        self._response: Response | None = None
+        self._upstream: Held | None = None
+        self._departing: Departing | None = None
+        self._closing = False
+        self._client = Held(Role.CLIENT, self)
+        self._inbound: Inbound | None = Inbound(request, self._client)
+        self._client.transport = self._inbound.transport
+        self._client.writing_paused = self._inbound.writing_paused
+
+    async def open(self) -> Refusal | None:
+        """Run the handshake. Return the refusal that aiohttp is to send, or None: the connection is ours."""
+        self._shared.sessions.add(self)
+        assert self._inbound is not None
+        tail, offer = self._inbound.tail, self._offer
+        assert offer is not None
+        self._feed(events.UpgradeRequested(self.started_ms, offer.subprotocols))
+        if tail:
+            self._feed(events.BytesReceived(now_ms(), Role.CLIENT, tail))
+        if self._client.transport is None or self._client.transport.is_closing():
+            self._client.connection_lost(None)
+        return await self._answer
+
+    @property
+    def path(self) -> str:
+        """What the client asked for, redacted."""
+        return self._trace.subject.target
+
+    @property
+    def trace_id(self) -> str:
+        """The trace of its handshake, in hex."""
+        return self._trace.trace_id
+
+    def leg(self, role: Role) -> LegView:
+        """Return how one leg is doing."""
+        if self.joined is not None:
+            relay = self.joined.client if role is Role.CLIENT else self.joined.upstream
+            closing = role in self.joined.codes or relay.transport.is_closing()
+            state = State.CLOSED if closing else State.OPEN
+            return LegView(state, relay.walker.messages, relay.walker.payload_bytes, 0)
+        if self._handshake is None:
+            return LegView(State.CLOSED, 0, 0, 0)
+        walker = self._handshake.walker(role)
+        early = self._handshake.early(role).size
+        return LegView(self._handshake.state(role), walker.messages, walker.payload_bytes, early)
+
+    def answered(self) -> None:
+        """Note that the refusal was sent: aiohttp has the connection, and the upstream's may go."""
+        if self._dial is not None:
+            self._dial.abort()
+            self._dial = None
+        self._client.connected = False
+        self._check_over()
+
+    def drain(self) -> None:
+        """End this session because the gate stops."""
+        if self.joined is not None:
+            self.joined.close(1012, 1001, mask_key())
+        elif self._departing is None and self._handshake is not None and not self._handshake.finished:
+            self._feed(events.DrainStarted(now_ms()))
+
+    def abort(self) -> None:
+        """End both legs at once, whatever they are doing."""
+        self._stop_try()
+        if self.joined is not None:
+            self.joined.abort()
+        if self._departing is not None:
+            self._departing.end()
+        for leg in (self._client, self._upstream):
+            if leg is not None and leg.connected and leg.transport is not None:
+                leg.transport.abort()
+
+    # -- HeldOwner: what the legs say while the gate is closed ----------------------------------------------
+
+    def leg_said(self, leg: Held, data: bytes) -> None:
+        """Take bytes of a leg."""
+        if leg is self._client or leg is self._upstream:
+            self._feed(events.BytesReceived(now_ms(), leg.role, data))
+            if self._closing and self._handshake and self._handshake.close(Role.CLIENT) is not None:
+                self._close_client()
+
+    def leg_lost(self, leg: Held, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is gone
+        """Take it that a leg is gone."""
+        if leg is self._client or leg is self._upstream:
+            self._feed(events.LegLost(now_ms(), leg.role))
+        if leg is self._upstream:
+            self._drop_upstream()
+        elif leg is self._client and self._inbound is not None:
+            self._forget_inbound()
+        self._check_over()
+
+    def leg_drained(self, leg: Held) -> None:
+        """Nothing waits for it while the gate is closed."""
+
+    # -- the core's commands --------------------------------------------------------------------------------
+
+    def _feed(self, event: Event) -> None:
+        if self._handshake is None:
+            return
+        try:
+            for command in self._handshake.feed(event):
+                self._do(command)
+        except Exception:  # noqa: BLE001 - one session's bug must not become another's
+            _log.exception("session %d failed", self.id)
+            self.abort()
+            self._settle(None)
+
+    def _do(self, command: do.Command) -> None:  # noqa: C901, PLR0912 - one row a command
+        match command:
+            case do.ArmTimer(at_ms=at_ms):
+                self._arm(at_ms)
+            case do.PollAcked(role=role):
+                leg = self._leg(role)
+                if leg is not None and leg.transport is not None and all_acked(leg.transport):
+                    self._feed(events.BytesAcked(now_ms(), role))
+            case do.SendPing(role=role, nonce=nonce):
+                mask = mask_key() if role is Role.UPSTREAM else None
+                self._write(self._leg(role), frame(PING, nonce, mask=mask))
+            case do.PauseReading(role=role):
+                leg = self._leg(role)
+                if leg is not None and leg.transport is not None:
+                    leg.transport.pause_reading()
+            case do.Dial(attempt=attempt, after_ms=after_ms):
+                self._try = self._shared.loop.call_later(after_ms / 1000, self._start_try, attempt)
+            case do.DropUpstream():
+                self._stop_try()
+                self._drop_upstream()
+            case do.AcceptClient(subprotocol=subprotocol):
+                self._accept_client(subprotocol)
+            case do.MirrorResponse():
+                self._refuse(Refusal(self._response))
+            case do.RefuseClient(reason=reason):
+                self._refuse(Refusal(None, reason))
+            case do.CloseClient(code=code, reason=reason):
+                self._write(self._client, close_frame(code, reason))
+                self._closing = True
+                if self._handshake is not None and self._handshake.close(Role.CLIENT) is not None:
+                    self._close_client()
+                else:
+                    self._linger = self._shared.loop.call_later(_LINGER_S, self._close_client)
+            case do.OpenGate():
+                self._open_gate()
+            case do.DepartUpstream(code=code):
+                self._depart_upstream(code)
+            case do.Finish(report=report):
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._trace.finish(report, now_ms())
+                self._settle(None)
+                self._let_go()
+
+    def _leg(self, role: Role) -> Held | None:
+        return self._client if role is Role.CLIENT else self._upstream
+
+    def _write(self, leg: Held | None, data: bytes) -> None:
+        if leg is not None and leg.transport is not None and not leg.transport.is_closing():
+            leg.transport.write(data)
+
+    def _arm(self, at_ms: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._shared.loop.call_later(max(at_ms - now_ms(), 0.0) / 1000, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._feed(events.TimerFired(now_ms()))
+
+    def _settle(self, refusal: Refusal | None) -> None:
+        if not self._answer.done():
+            self._answer.set_result(refusal)
+
+    # -- the client leg -------------------------------------------------------------------------------------
+
+    def _accept_client(self, subprotocol: str | None) -> None:
+        """Write the 101; from here on the connection is ours."""
+        started_ms = now_ms()
+        assert self._offer is not None
+        if self._response is not None:
+            head = mirrored_response(self._response)
+        else:
+            head = eager_response(self._offer, subprotocol)
+        self._forget_inbound()
+        self._offer = self._offer.agreed(subprotocol) if self._response is None else self._offer
+        self._write(self._client, head)
+        at_ms = now_ms()
+        self._trace.accept_ended(started_ms, at_ms)
+        self._feed(events.ClientAccepted(at_ms))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        if self._inbound is not None:
+            self._inbound.give_back()
+            self._inbound = None
+        self._settle(refusal)
+
+    def _forget_inbound(self) -> None:
+        if self._inbound is not None:
+            self._inbound.forget()
+            self._inbound = None
+
+    def _close_client(self) -> None:
+        """End the client's connection; abort it if it does not take what was written."""
+        if self._linger is not None:
+            self._linger.cancel()
+        transport = self._client.transport
+        if transport is not None and self._client.connected:
+            transport.close()
+            self._linger = self._shared.loop.call_later(_LINGER_S, transport.abort)
+
+    # -- the upstream leg -----------------------------------------------------------------------------------
+
+    def _start_try(self, attempt: int) -> None:
+        self._try = self._shared.loop.create_task(self._run_try(attempt))
+
+    async def _run_try(self, attempt: int) -> None:
+        """Dial once, and tell the core how it went."""
+        shared, trace, offer = self._shared, self._trace, self._offer
+        assert offer is not None
+        settings = self.route.settings
+        dial = self._dial = Dial(shared.loop, shared.upstream, shared.tls)
+        self.redials = attempt - 1
+        trace.connect_started(attempt, now_ms())
+        try:
+            await dial.connect(settings.upstream.connect_timeout_s, settings.upstream.tls.server_name)
+        except DialError as error:
+            trace.connect_ended(now_ms(), error.cause)
+            self._feed(events.UpstreamUnreachable(now_ms(), error.cause))
+            return
+        at_ms = now_ms()
+        trace.connect_ended(at_ms, None)
+        self._feed(events.UpstreamConnected(at_ms))
+        traced = trace.upgrade_started(attempt, at_ms)
+        head = upgrade_request(offer.target, offer.fields(shared.telemetry.trace_fields, traced))
+        try:
+            response = await dial.upgrade(head, offer.key, settings.handshake.redial.statuses)
+        except DialError as error:
+            trace.upgrade_ended(now_ms(), None, error.cause)
+            dial.abort()
+            self._feed(events.LegLost(now_ms(), Role.UPSTREAM))
+            self._check_over()
+            return
+        trace.upgrade_ended(now_ms(), response.status, None)
+        self._take_response(dial, response)
+
+    def _take_response(self, dial: Dial, response: Response) -> None:
+        self._response = response
+        if response.accepted:
+            leg = self._upstream = Held(Role.UPSTREAM, self)
+            tail = dial.outbound.hand_over(leg)
+            transport = leg.transport = dial.outbound.transport
+            assert transport is not None
+            self._dial = None
+            self._feed(events.UpstreamAccepted(now_ms(), response.subprotocol, response.extensions))
+            if tail:
+                leg.data_received(tail)
+            if transport.is_closing():  # it went before we had it
+                leg.connection_lost(None)
+            return
+        if response.rest is None:
+            dial.abort()
+        self._feed(events.UpstreamRejected(now_ms(), response.status, held=response.rest is None))
+        self._check_over()
+
+    def _stop_try(self) -> None:
+        """Stop a try that is under way or planned, unless it is the one that is asking."""
+        running, self._try = self._try, None
+        if isinstance(running, asyncio.Task):
+            if running is not asyncio.current_task():
+                running.cancel()
+        elif running is not None:
+            running.cancel()
+        if self._dial is not None:
+            self._dial.abort()
+            self._dial = None
+
+    def _drop_upstream(self) -> None:
+        leg, self._upstream = self._upstream, None
+        if leg is not None and leg.transport is not None:
+            leg.transport.abort()
+
+    # -- the gate -------------------------------------------------------------------------------------------
+
+    def _open_gate(self) -> None:
+        """Flush the early bytes both ways, in order, and join the legs."""
+        started_ms = now_ms()
+        handshake, trace, upstream = self._handshake, self._trace, self._upstream
+        assert handshake is not None
+        assert upstream is not None
+        from_upstream = handshake.early(Role.UPSTREAM).take()
+        from_client = handshake.early(Role.CLIENT).take()
+        self._write(self._client, from_upstream)
+        self._write(upstream, from_client)
+        at_ms = now_ms()
+        trace.flush_ended(started_ms, at_ms, len(from_client), len(from_upstream))
+        self.joined = self._join(handshake, upstream, trace.session(at_ms))
+
+    def _join(self, handshake: Handshake, upstream: Held, trace: SessionTrace) -> Joined:
+        shared = self._shared
+        joined = Joined(
+            shared.loop,
+            (self._client, upstream),
+            (handshake.walker(Role.CLIENT), handshake.walker(Role.UPSTREAM)),
+            self.route.settings.handshake,
+            trace,
+            (shared.windows(self.route)[Role.UPSTREAM], handshake.validated_ms(Role.UPSTREAM)),
+            self._over,
+        )
+        close = handshake.close(Role.UPSTREAM)
+        if close is not None:
+            joined.note_close(Role.UPSTREAM, close[0])
+            if not upstream.connected:  # it said its last and is gone
+                joined.relay_lost(joined.upstream, None)
+        return joined
+
+    def _depart_upstream(self, code: int | None) -> None:
+        """Deliver what the client said before it left, and see the upstream off."""
+        handshake, upstream = self._handshake, self._upstream
+        assert handshake is not None
+        if upstream is None:
+            return
+        self._write(upstream, handshake.early(Role.CLIENT).take_whole())
+        settings = self.route.settings.departure
+        plan = DeparturePlan(settings.quiet_ms, settings.max_s * 1000)
+        walker = handshake.walker(Role.UPSTREAM)
+        self._departing = Departing(self._shared.loop, upstream, walker, plan, code, self._departed)
+
+    def _departed(self) -> None:
+        self._departing = None
+        self._upstream = None
+        self._check_over()
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def _let_go(self) -> None:
+        """Free what only the handshake needed."""
+        if self.joined is not None:
+            self._handshake = self._offer = self._response = None
+            self._try = self._timer = self._upstream = None
+            self._client = Held(Role.CLIENT, self)
+            self._client.connected = False
+        else:
+            # An upgrade that is still under way is let finish (accept() must not trip), but not for ever.
+            limit_s = self.route.settings.departure.max_s
+            if isinstance(self._try, asyncio.Task) and not self._try.done():
+                self._timer = self._shared.loop.call_later(limit_s, self._stop_try)
+            self._check_over()
+
+    def _check_over(self) -> None:
+        """End the session once it is decided and no leg is left."""
+        if self.joined is not None or self._handshake is None or not self._handshake.finished:
+            return
+        trying = isinstance(self._try, asyncio.Task) and not self._try.done()
+        trying = trying and self._try is not asyncio.current_task()
+        if self._client.connected or self._upstream is not None or trying:
+            return
+        self._over()
+
+    def _over(self) -> None:
+        for timer in (self._timer, self._linger):
+            if timer is not None:
+                timer.cancel()
+        self._shared.forget(self)

@@ -1,0 +1,199 @@
+"""Taking the byte stream over from aiohttp, and giving it back. Nothing else touches aiohttp's internals.
+
+aiohttp reads the upgrade request and the upgrade response for us. Then its protocol object is replaced on the
+transport by one of ours, without an `await` in between, so that no byte can fall between the two. What it
+had already read behind the head is handed over as `tail`. All of this is undocumented: the dependency is
+pinned to the minor version, and tests/edge/test_canaries.py has a test for each behaviour relied upon.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.web_protocol import RequestHandler
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from aiohttp import web
+    from aiohttp.http import RawResponseMessage
+    from aiohttp.streams import StreamReader
+
+_HEAD_LIMIT: Final = 65536
+_SWITCHING_PROTOCOLS: Final = 101
+
+
+class _TailCollector:
+    """Stands where aiohttp expects a WebSocket reader, and gets what it read behind the head."""
+
+    __slots__ = ("tail",)
+
+    def __init__(self) -> None:
+        self.tail = b""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.tail += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Nothing to do: the end of a connection is told by the transport."""
+
+
+class Inbound:
+    """A client's connection, taken over from aiohttp's server.
+
+    Make it from the upgrade request; `transport` is None when the client is gone already. Afterwards either
+    `give_back` (aiohttp answers the request after all) or `forget` (the connection is ours for good).
+    """
+
+    __slots__ = ("_protocol", "tail", "transport")
+
+    def __init__(self, request: web.BaseRequest, ours: asyncio.Protocol) -> None:
+        protocol: RequestHandler = request.protocol
+        collector = _TailCollector()
+        protocol.set_parser(collector)  # type: ignore[arg-type] # it only calls feed_data and feed_eof
+        self.tail = collector.tail
+        self.transport = protocol.transport
+        self._protocol = protocol
+        if self.transport is not None:
+            self.transport.set_protocol(ours)
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether the transport was over its high watermark when it was taken over."""
+        return self._protocol.writing_paused
+
+    def give_back(self) -> None:
+        """Let aiohttp have the connection again, to answer the request; it must be closed after that."""
+        if self.transport is not None:
+            self.transport.set_protocol(self._protocol)
+
+    def forget(self) -> None:
+        """Make aiohttp forget the connection: it takes it for lost, and lets go of all it keeps for it."""
+        self._protocol.transport = None
+        self._protocol.connection_lost(None)
+
+
+class Outbound:
+    """A connection to the upstream on which aiohttp reads one response head.
+
+    `asyncio` connects it (it is the protocol factory's product); then `exchange` sends a request.
+    """
+
+    __slots__ = ("_protocol", "transport")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._protocol = ResponseHandler(loop)
+        self.transport: asyncio.Transport | None = None
+
+    @property
+    def protocol(self) -> asyncio.Protocol:
+        """What to connect."""
+        return self._protocol
+
+    async def exchange(self, head: bytes) -> tuple[RawResponseMessage, StreamReader]:
+        """Write a request head; return the response's head and body.
+
+        Raise `aiohttp.ClientError`, `aiohttp.http.HttpProcessingError` or OSError if none comes.
+        """
+        protocol = self._protocol
+        protocol.set_response_params(
+            read_until_eof=True,
+            auto_decompress=False,
+            max_line_size=_HEAD_LIMIT,
+            max_field_size=_HEAD_LIMIT,
+        )
+        self.transport = protocol.transport
+        assert self.transport is not None
+        self.transport.write(head)
+        while True:
+            message, body = await protocol.read()
+            # RFC 9110 15.2: "A client MUST be able to parse one or more 1xx responses received prior to a
+            # final response". 101 is the final one here.
+            if message.code >= 200 or message.code == _SWITCHING_PROTOCOLS:  # noqa: PLR2004
+                return message, body
+
+    def hand_over(self, ours: asyncio.Protocol) -> bytes:
+        """Put `ours` in aiohttp's place, and return what came behind the 101."""
+        collector = _TailCollector()
+        protocol = self._protocol
+        protocol.set_parser(collector, None)
+        assert self.transport is not None
+        self.transport.set_protocol(ours)
+        protocol.transport = None
+        return collector.tail
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        transport = self._protocol.transport or self.transport
+        if transport is not None:
+            transport.abort()
+
+
+class HeadDeadline(RequestHandler):
+    """aiohttp's server protocol with a deadline for request heads, which it lacks.
+
+    Armed when bytes of a request begin to come (or the connection is made), ended when the request is whole.
+    A slow one gets a 408 and is closed (RFC 9110 15.5.9).
+    """
+
+    __slots__ = ("_deadline", "_deadline_s")
+
+    def __init__(self, *args: object, deadline_s: float, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type] # passed on as web.Server gives them
+        self._deadline_s = deadline_s
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; while they make no whole request, the deadline runs."""
+        super().data_received(data)
+        if self._messages or self._request_in_progress or self._payload_parser is not None:
+            self._disarm()
+        elif self._deadline is None and data and self._current_request is None:
+            self._arm()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop waiting."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _arm(self) -> None:
+        self._deadline = self._loop.call_later(self._deadline_s, self._expired)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expired(self) -> None:
+        self._deadline = None
+        if self.transport is None or self._request_in_progress or self._messages:
+            return
+        self.logger.warning("request head too slow", extra={"fields": {"peer": str(self.peername)}})
+        self.transport.write(
+            b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        self.force_close()
+
+    def head_arrived(self) -> None:
+        """Stop waiting: a request is being served."""
+        self._disarm()
+
+
+def with_head_deadline(server: web.Server, deadline_s: float) -> Callable[[], HeadDeadline]:
+    """Return the protocol factory for `loop.create_server`: the server's own, with a deadline for heads."""
+    return partial(HeadDeadline, server, loop=server._loop, deadline_s=deadline_s, **server._kwargs)  # noqa: SLF001
+
+
+def head_arrived(request: web.BaseRequest) -> None:
+    """Tell the deadline that this request's head is whole. Call it first in the handler."""
+    if isinstance(request.protocol, HeadDeadline):
+        request.protocol.head_arrived()

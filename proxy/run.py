@@ -1,0 +1,156 @@
+"""`readygate run`: from options to a listening gate, and from a signal to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+import uvloop
+
+from proxy.edge.upstream import Upstream, parse_upstream
+from proxy.policy import PolicyError, detect, load
+from proxy.server import Gate, Listeners, StartError
+from proxy.telemetry import logs
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from proxy.policy import Policy
+
+_USAGE: Final = 2
+_NOT_STARTED: Final = 3
+_MAX_PORT: Final = 65535
+_MAX_WORKERS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0: any free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, flag: str) -> Self:
+        """Parse `HOST:PORT`, `[IPv6]:PORT` or `:PORT`. Raise ValueError with one clear line."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isdecimal() or int(port) > _MAX_PORT or (":" in host and host[0] != "["):
+            raise ValueError(f"{flag} {text!r}: expected HOST:PORT, with a port from 0 to {_MAX_PORT}")
+        return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - `:PORT` means every interface
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What `readygate run` was asked for, parsed. `policy` "" means: chosen from the environment."""
+
+    upstream: Upstream
+    listen: Address
+    admin: Address | None
+    policy: str
+    workers: int
+    tls_cert: str
+    tls_key: str
+
+    @classmethod
+    def parse(cls, args: argparse.Namespace, environ: Mapping[str, str]) -> Self:
+        """Parse the flags. Raise ValueError with one clear line."""
+        if not args.upstream:
+            raise ValueError(
+                "--upstream URL (or READYGATE_UPSTREAM) is required, such as http://127.0.0.1:8000"
+            )
+        if not args.workers.isdecimal() or not 1 <= int(args.workers) <= _MAX_WORKERS:
+            raise ValueError(f"--workers {args.workers!r}: expected a number from 1 to {_MAX_WORKERS}")
+        if args.tls_key and not args.tls_cert:
+            raise ValueError("--tls-key needs --tls-cert")
+        admin = None if args.admin.lower() == "off" else Address.parse(args.admin, "--admin")
+        return cls(
+            upstream=parse_upstream(args.upstream),
+            listen=Address.parse(args.listen, "--listen"),
+            admin=admin,
+            policy=args.policy or detect(environ),
+            workers=int(args.workers),
+            tls_cert=args.tls_cert,
+            tls_key=args.tls_key,
+        )
+
+
+def run(options: RunOptions, environ: Mapping[str, str]) -> int:
+    """Serve until a signal ends it; return the exit code."""
+    try:
+        policy = load(options.policy)
+    except PolicyError as error:
+        return _fail(str(error), _USAGE)
+    logs.setup(environ)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(options, policy, environ))
+    except StartError as error:
+        return _fail(f"readygate: {error}", _NOT_STARTED)
+
+
+async def _serve(options: RunOptions, policy: Policy, environ: Mapping[str, str]) -> int:
+    gate = Gate.build(options.upstream, policy, environ)
+    listeners = _listeners(options)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, stop, number)
+    await gate.start(listeners)
+    at = Address(options.listen.host, listeners.public.getsockname()[1])
+    scheme = "https" if listeners.tls else "http"
+    print(  # noqa: T201 - part of the contract
+        f"readygate listening on {scheme}://{at} -> {options.upstream} (policy {policy.name})", flush=True
+    )
+    await stop.wait()
+    await gate.stop()
+    return 0
+
+
+def _on_signal(stop: asyncio.Event, number: int) -> None:
+    if stop.is_set():
+        os._exit(128 + number)  # a second signal ends at once
+    stop.set()
+
+
+def _listeners(options: RunOptions) -> Listeners:
+    public = _bound(options.listen)
+    admin = _bound(options.admin) if options.admin is not None else None
+    return Listeners(public, admin, _server_tls(options))
+
+
+def _bound(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((address.host, address.port))
+    except OSError as error:
+        sock.close()
+        raise StartError(f"cannot listen on {address}: {error.strerror or error}") from None
+    return sock
+
+
+def _server_tls(options: RunOptions) -> ssl.SSLContext | None:
+    if not options.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"--tls-cert {options.tls_cert}: {error}") from None
+    return context
+
+
+def _fail(text: str, code: int) -> int:
+    print(text, file=sys.stderr)  # noqa: T201 - one clear line
+    return code
