@@ -1,8 +1,9 @@
 """Learned windows: how long a leg of this route must stay up before it is believed.
 
-Towards the upstream the window starts wide, since nothing is known and an open gate cannot be redialled. It
-falls to the minimum once `TRUST` legs in a row stayed up. One early loss raises it to the maximum at once; when enough losses are known, it follows a high percentile of
-the times at which they came, with a margin. Losses are forgotten after `memory_s`.
+Towards the upstream the window starts wide: nothing is known yet, and an open gate cannot be redialled. It
+falls to the minimum once `TRUST` legs in a row stayed up. One early loss raises it to the maximum at once;
+when enough losses are known, it follows a high percentile of the times at which they came, with a margin.
+Losses are forgotten after `memory_s`.
 """
 
 from __future__ import annotations
