@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from proxy.telemetry import redact
@@ -136,11 +137,16 @@ def describe(request: RequestFacts) -> Subject:
         peer=request.peer,
         peer_port=request.peer_port,
         client=_client_address(forwarded, request.peer),
-        user_agent=redact.clean(redact.text(agent.decode("latin-1"))),
+        user_agent=_user_agent(agent),
         subprotocols=redact.clean(redact.subprotocols(protocols.decode("latin-1"))),
         policy=request.policy,
         route=request.route,
     )
+
+
+@lru_cache(maxsize=256)  # a few browsers and libraries make up nearly all
+def _user_agent(value: bytes) -> str:
+    return redact.clean(redact.text(value.decode("latin-1")))
 
 
 def _split_target(target: str) -> tuple[str, str]:
