@@ -100,6 +100,7 @@ class FrameWalker:
 
     `expect_pong` makes it look for our own pongs, which are cut out of what `feed` returns. With `hold_close`
     set, the first Close frame and all behind it are kept back too: the caller speaks for the peer from then.
+    (A Close longer than a control frame may be is as little one as any garbage is, and passes.)
     Frames that break the RFC are walked by their declared length and passed on: the endpoints judge them.
     """
 
@@ -274,5 +275,5 @@ class FrameWalker:
         if own:
             self._nonces.discard(payload)
         self.notices.append(Control(opcode, payload, own))
-        self._shut = opcode == CLOSE and self.hold_close
+        self._shut = opcode == CLOSE and self.hold_close and self._span <= _MAX_HELD
         return own or self._shut

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ OURS = b"readygat"
 
 @st.composite
 def messages(draw, own_pongs=True):
-    """A list of (bytes, data frame?, own pong?) as a peer might send them; fragments may hold control frames."""
+    """A list of (bytes, own pong?) as a peer might send them; fragments may hold control frames."""
     mask = draw(st.sampled_from([None, KEY]))
     sizes = st.one_of(st.integers(0, 40), st.sampled_from([124, 125, 126, 127, 65535, 65536, 70000]))
 
@@ -58,7 +60,7 @@ def messages(draw, own_pongs=True):
 def cuts_of(data, draw_points):
     points = sorted({p % (len(data) + 1) for p in draw_points})
     edges = [0, *points, len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    return [data[a:b] for a, b in pairwise(edges) if b > a]
 
 
 @settings(max_examples=300, deadline=None)
@@ -151,6 +153,18 @@ def test_a_pong_too_long_to_be_ours_is_not_held():
     assert out == wire
 
 
+@pytest.mark.parametrize("step", [1, 7, 140, 190, 250])
+@pytest.mark.parametrize("size", [140, 170, 300])
+@pytest.mark.parametrize("opcode", [PONG, CLOSE])
+def test_a_control_frame_longer_than_one_may_be_passes_whole_however_it_is_cut(opcode, size, step):
+    walker = FrameWalker()
+    walker.expect_pong(OURS)
+    walker.hold_close = True
+    wire = frame(opcode, bytes(range(256))[:size] + bytes(max(size - 256, 0)), mask=KEY) + frame(TEXT, b"on")
+    assert b"".join(walker.feed(wire[i : i + step]) for i in range(0, len(wire), step)) == wire
+    assert walker.text == 1
+
+
 @pytest.mark.parametrize("step", [1, 4, 1000])
 def test_hold_close_keeps_back_the_close_and_all_behind_it(step):
     walker = FrameWalker()
@@ -160,6 +174,37 @@ def test_hold_close_keeps_back_the_close_and_all_behind_it(step):
     assert b"".join(walker.feed(wire[i : i + step]) for i in range(0, len(wire), step)) == said
     assert [(n.opcode, parse_close(n.payload)) for n in walker.notices] == [(CLOSE, (4000, "done"))]
     assert walker.at_boundary
+
+
+def test_a_close_begun_while_it_was_held_passes_whole_once_it_is_not():
+    walker = FrameWalker()
+    walker.hold_close = True
+    wire = close_frame(1000, "bye", mask=KEY)
+    assert walker.feed(wire[:5]) == b""
+    walker.hold_close = False
+    assert walker.feed(wire[5:]) == wire
+
+
+@pytest.mark.parametrize("mask", [None, KEY])
+def test_the_torso_is_what_was_passed_on_of_a_frame_that_is_not_whole(mask):
+    walker, torsos = FrameWalker(), []
+    walker.expect_pong(OURS)
+    text, pong = frame(TEXT, bytes(200), mask=mask), frame(PONG, OURS, mask=mask)
+    for byte in text + pong + text[:1]:
+        walker.feed(bytes([byte]))
+        torsos.append(walker.torso)
+    assert torsos == [*range(1, len(text)), 0, *[0] * len(pong), 1]
+
+
+def test_a_pong_of_ours_is_not_a_settled_frame_until_it_is_clear_whose_it_is():
+    walker = FrameWalker()
+    walker.expect_pong(OURS)
+    settled = []
+    for wire in (frame(PONG, OURS), frame(PONG, b"theirs"), frame(TEXT, b"text")):
+        for part in (wire[:4], wire[4:]):
+            walker.feed(part)
+            settled.append(walker.settled)
+    assert settled == [0, 1, 2, 2, 3, 3]  # once ours has come, no other pong is in doubt
 
 
 def test_a_close_passes_and_is_noted_when_it_is_not_held():
