@@ -36,6 +36,7 @@ _MAX_LINE_BYTES = (
 _MAX_TEXT_CHARS = 2000
 _MAX_WAITING = 1000
 _NOISE_EVERY_S = 60.0
+_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _NOISY = ("opentelemetry", "urllib3", "requests", "grpc")
 
 
@@ -93,13 +94,15 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
+        fields: dict[str, object] = getattr(record, "fields", {})
+        # a record with fields and no arguments has a constant of ours for its message
+        constant = fields and not record.args
         line: dict[str, Any] = {
             "severity": record.levelname,
             "time": self._time(record.created),
-            "message": redact.text(record.getMessage())[:_MAX_TEXT_CHARS],
+            "message": record.msg if constant else redact.text(record.getMessage())[:_MAX_TEXT_CHARS],
             "logger": record.name,
         }
-        fields: dict[str, object] = getattr(record, "fields", {})
         line |= fields
         if self._project and (trace_id := fields.get("trace_id")):
             line["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{trace_id}"
@@ -108,7 +111,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             # the end of a traceback says what happened
             line["exception"] = redact.text(self.formatException(record.exc_info))[-_MAX_TEXT_CHARS:]
-        return json.dumps(line, separators=(",", ":"), default=str)
+        return _encode(line)
 
     def _time(self, created: float) -> str:
         second = int(created)
