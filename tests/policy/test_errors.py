@@ -165,6 +165,10 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
             " (handshake.upstream.stabilization.min_ms is 1)",
         ),
         (
+            "handshake: {client: {stabilization: {min_ms: 9, max_ms: 8}}}",
+            "handshake.client.stabilization.min_ms: found 9, expected at most 8 (handshake.client.stabilization.max_ms is 8)",
+        ),
+        (
             "handshake: {redial: {base_ms: 3000}}",
             "handshake.redial.base_ms: found 3000, expected at most 1000 (handshake.redial.max_ms is 1000)",
         ),
