@@ -49,8 +49,9 @@ class Side:
             elif notice.opcode == CLOSE and self.close is None:
                 self.close = parse_close(notice.payload)
         self.walker.notices.clear()
-        if self.stages and frames > 0:
-            self.stages.frame = True
+        if self.stages and data:
+            self.stages.acked = True  # any byte that the peer sends after our 101 shows that it got there
+            self.stages.frame = self.stages.frame or frames > 0
         return full
 
     def abort(self, at_ms: float) -> None:

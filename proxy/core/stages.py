@@ -94,9 +94,10 @@ class Stages:
             yield from self._enter(at_ms)
 
     def abort(self, at_ms: float) -> None:
-        """Record the running stage as failed: its leg closed or was lost."""
+        """Record the running stage as failed, once: its leg closed or was lost."""
         if (stage := self._leg.stage) is not None and not self.failed:
             self._record(stage, self._plan_of(stage).evidence, StageOutcome.FAILED, at_ms)
+            self.failed = True
         self.due_ms = None
 
     def _plan_of(self, stage: Stage) -> StagePlan:
@@ -157,8 +158,7 @@ class Stages:
 
     def _proof(self, stage: Stage, at_ms: float) -> Evidence | None:
         if stage is Stage.PROPAGATION:
-            # Any byte that the peer sent after our 101 shows that it got there.
-            return Evidence.ACKED if self.acked else Evidence.FRAME if self.frame else None
+            return Evidence.FRAME if self.frame else Evidence.ACKED if self.acked else None
         if stage is Stage.VALIDATION:
             return Evidence.FRAME if self.frame else Evidence.PONG if self.pong else None
         if stage is Stage.STABILIZATION:
