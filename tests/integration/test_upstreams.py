@@ -77,9 +77,11 @@ def test_a_backend_that_takes_connections_but_never_answers_is_503_at_the_deadli
             assert (await client.head()).status == 503
             assert time.monotonic() - began >= 0.95
 
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with front.gate(f"http://127.0.0.1:{silent.getsockname()[1]}", IMPATIENT) as gate:
-            run(main((gate.host, gate.port)))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        front.gate(f"http://127.0.0.1:{silent.getsockname()[1]}", IMPATIENT) as gate,
+    ):
+        run(main((gate.host, gate.port)))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
