@@ -8,8 +8,7 @@ RUN python -m venv /opt/readygate \
 FROM python:3.13-slim
 COPY --from=build /opt/readygate /opt/readygate
 ENV PATH=/opt/readygate/bin:$PATH \
-    PYTHONUNBUFFERED=1 \
-    READYGATE_LISTEN=0.0.0.0:8080
+    PYTHONUNBUFFERED=1
 USER 65532:65532
 EXPOSE 8080
 STOPSIGNAL SIGTERM

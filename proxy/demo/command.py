@@ -68,7 +68,7 @@ async def _play(args: argparse.Namespace) -> int:
     stopped = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(signum, stopped.set)
-    playing = asyncio.create_task(_show(args, stopped))
+    playing = asyncio.create_task(_show(args))
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -81,7 +81,8 @@ async def _play(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _show(args: argparse.Namespace, stopped: asyncio.Event) -> None:
+async def _show(args: argparse.Namespace) -> None:
+    """Measure, print, and stay until cancelled, unless it is to be done once."""
     host, port = args.listen
     async with Stage(args.policy, host, port) as stage:
         _say(f"backend: uvicorn proxy.demo.backend:app    gate: readygate run --policy {args.policy}")
@@ -89,7 +90,7 @@ async def _show(args: argparse.Namespace, stopped: asyncio.Event) -> None:
         _say(f"\n{as_text(found)}\n")
         if not args.once:
             _say(_where(stage))
-            await stopped.wait()
+            await asyncio.get_running_loop().create_future()
 
 
 def as_text(found: Faults) -> str:
@@ -108,7 +109,7 @@ def _cell(fault: Fault, result: Result) -> str:
     if result.instead:
         text += f" ({tally(result.instead)})"
     if fault.shows_time and result.answer_ms is not None:
-        text += f", answer in {result.answer_ms:.1f} ms (p50)"
+        text += f", from connect to answer {result.answer_ms:.1f} ms (p50)"
     return text
 
 

@@ -32,6 +32,7 @@ _DEAF_S: Final = 0.02  # how long a client needs until its WebSocket code runs
 _PATIENCE_S: Final = 0.03  # how long a client waits that leaves before it is accepted
 _LATE_S: Final = 0.8  # how much later than the backend its services come up
 _SETTLE_S: Final = 5.0
+_EVERY_S: Final = 0.01  # clients come this long after each other; all at once only after a restart
 _STEP_S: Final = 0.05
 
 
@@ -89,12 +90,15 @@ async def measure(stage: Stage, clients: int, say: Callable[[str], None]) -> Fau
     """Fire `clients` at every fault, directly and through the gate; about 10 s in all."""
     faults = Faults.unmeasured()
     roads = (("direct", stage.backend_port), ("gate", stage.gate_port))
-    for road, port in roads:
-        say(f"{road}: a cold start of the backend ...")
-        await _cold_start(stage, faults, road, port, clients)
+    await stage.sessions.up()
+    await stage.prices.up()
+    await stage.start_backend()
     for road, port in roads:
         say(f"{road}: a backend that is up ...")
         await _up(stage, faults, road, port, clients)
+    for road, port in roads:
+        say(f"{road}: a cold start of the backend ...")
+        await _cold_start(stage, faults, road, port, clients)
     return faults
 
 
@@ -105,7 +109,7 @@ async def _cold_start(stage: Stage, faults: Faults, road: str, port: int, client
     await stage.stop_backend()
     chat, prices, echo = (_target(port, path) for path in ("chat", "prices", "echo"))
     async with asyncio.TaskGroup() as crowds:
-        restart = crowds.create_task(_crowd(_ask(echo) for _ in range(clients)))
+        restart = crowds.create_task(_crowd((_ask(echo) for _ in range(clients)), every_s=0))
         await stage.start_backend()
         before = crowds.create_task(_crowd(_ask(chat) for _ in range(clients)))
         after = crowds.create_task(_crowd(_listen(prices) for _ in range(clients)))
@@ -126,18 +130,25 @@ async def _up(stage: Stage, faults: Faults, road: str, port: int, clients: int) 
     faults.gone.results[road] = await _gone(stage, chat, clients)
 
 
-async def _crowd(clients: Iterable[Awaitable[float | str]]) -> Result:
-    """Let them all come at once; each tells after how many ms it was served, or what it got instead."""
-    told = await asyncio.gather(*clients)
+async def _crowd(clients: Iterable[Awaitable[float | str]], every_s: float = _EVERY_S) -> Result:
+    """Let them come one by one; each tells after how many ms it was served, or what it got instead."""
+
+    async def come(place: int, client: Awaitable[float | str]) -> float | str:
+        await asyncio.sleep(place * every_s)
+        return await client
+
+    told = await asyncio.gather(*(come(place, client) for place, client in enumerate(clients)))
     served = [one for one in told if isinstance(one, float)]
     instead = Counter(one for one in told if isinstance(one, str))
     return Result(len(told), len(served), dict(instead), statistics.median(served) if served else None)
 
 
 async def _ask(target: Target, *, early: bool = False) -> float | str:
-    """Say something, await the answer; ms from our message to it."""
+    """Say something, await the answer; ms from the connect to it."""
     seen = await converse(target, _EARLY if early else _AT_ONCE, _MANNER)
-    return _instead(seen) if seen.answer_ms is None else seen.answer_ms
+    if seen.open_ms is None or seen.answer_ms is None:
+        return _instead(seen)
+    return seen.answer_ms + (0 if early else seen.open_ms)
 
 
 async def _listen(target: Target, deaf_s: float = 0.0) -> float | str:
