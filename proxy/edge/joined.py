@@ -129,10 +129,11 @@ class Joined:
         self.upstream.transport.abort()
 
     def _leg_fell(self, leg: Relay) -> None:
-        """A leg ended without a Close."""
-        if self.ended_by is None:
+        """A leg ended without a Close. The first to end is the cause: the other one is closed by us."""
+        first = self.ended_by is None
+        if first:
             self.ended_by = "client" if leg.role is Role.CLIENT else "upstream"
-        if leg.role is Role.UPSTREAM and Role.UPSTREAM not in self.codes:
+        if first and leg.role is Role.UPSTREAM:
             self._learn()
             # Our own frames go in only at a frame boundary, never after a Close.
             if leg.walker.at_boundary and not self.client.transport.is_closing():

@@ -67,8 +67,8 @@ class Session:
     """One client connection from its upgrade request until both legs are closed."""
 
     __slots__ = (
-        "_answer", "_client", "_closing", "_departing", "_dial", "_handshake", "_inbound", "_linger",
-        "_offer", "_response", "_shared", "_timer", "_trace", "_try", "_upstream",
+        "_answer", "_client", "_closing", "_departing", "_dial", "_events", "_handshake", "_inbound",
+        "_linger", "_offer", "_response", "_shared", "_timer", "_trace", "_try", "_upstream",
         "id", "joined", "peer", "redials", "route", "started_ms",
     )  # fmt: skip
 
@@ -86,6 +86,7 @@ class Session:
         self._offer: Offer | None = offer
         self._trace = trace
         self._handshake: Handshake | None = shared.handshake(route)
+        self._events: list[Event] = []  # the first is being carried out
         self._answer: asyncio.Future[Refusal | None] = shared.loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._try: asyncio.Task[None] | asyncio.TimerHandle | None = None
@@ -186,15 +187,20 @@ class Session:
     # -- the core's commands --------------------------------------------------------------------------------
 
     def _feed(self, event: Event) -> None:
-        if self._handshake is None:
-            return
+        """Tell the core what happened and do what it says. What that brings about waits for its turn."""
+        self._events.append(event)
+        if len(self._events) > 1:
+            return  # a command of an earlier event is being carried out
         try:
-            for command in self._handshake.feed(event):
-                self._do(command)
+            while self._events and self._handshake is not None:
+                for command in self._handshake.feed(self._events[0]):
+                    self._do(command)
+                del self._events[0]
         except Exception:  # noqa: BLE001 - one session's bug must not become another's
             _log.exception("session %d failed", self.id)
             self.abort()
             self._settle(None)
+        self._events.clear()
 
     def _do(self, command: do.Command) -> None:  # noqa: C901, PLR0912 - one row a command
         match command:
