@@ -108,6 +108,8 @@ class Joined:
         if self._linger is not None:
             self._linger.cancel()
         self._trace.finish(self._report(), now_ms())
+        self.client.release()
+        self.upstream.release()
         self._done()
 
     # -- ends -----------------------------------------------------------------------------------------------

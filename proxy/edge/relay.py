@@ -7,7 +7,7 @@ leg. It makes no objects, touches no log and no span; whatever is rare goes to t
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from proxy.core.frames import FrameWalker
@@ -27,6 +27,22 @@ class HeldOwner(Protocol):
         """Note that what was written to this leg is below its low watermark again."""
 
 
+class _Nobody:
+    """Owns the legs that nobody cares for any more, while their transports end."""
+
+    def leg_said(self, leg: Held, data: bytes) -> None:
+        """Too late."""
+
+    def leg_lost(self, leg: Held, exc: Exception | None) -> None:
+        """Known."""
+
+    def leg_drained(self, leg: Held) -> None:
+        """Nobody waits."""
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Held(asyncio.Protocol):
     """A leg while the gate is closed, or while its other side is gone."""
 
@@ -43,6 +59,10 @@ class Held(asyncio.Protocol):
     def hand_to(self, owner: HeldOwner) -> None:
         """Let somebody else take care of this leg from now on."""
         self._owner = owner
+
+    def release(self) -> None:
+        """Let go of the owner, who is done with this leg."""
+        self._owner = _NOBODY
 
     def data_received(self, data: bytes) -> None:
         """Hand it on."""
@@ -106,6 +126,10 @@ class Relay(asyncio.Protocol):
         self._write = other.transport.write
         if writing_paused:
             self.transport.pause_reading()
+
+    def release(self) -> None:
+        """Let go of everything: both legs are closed, and circles would wait for the garbage collector."""
+        del self.other, self._write, self._owner
 
     def data_received(self, data: bytes) -> None:
         """Walk a chunk and pass it on. The hot path."""

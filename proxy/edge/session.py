@@ -371,6 +371,7 @@ class Session:
     def _drop_upstream(self) -> None:
         leg, self._upstream = self._upstream, None
         if leg is not None and leg.transport is not None:
+            leg.release()
             leg.transport.abort()
 
     # -- the gate -------------------------------------------------------------------------------------------
@@ -431,7 +432,6 @@ class Session:
         if self.joined is not None:
             self._handshake = self._offer = self._response = None
             self._try = self._timer = self._upstream = None
-            self._client = Held(Role.CLIENT, self)
             self._client.connected = False
         else:
             # An upgrade that is still under way is let finish (accept() must not trip), but not for ever.
@@ -454,4 +454,6 @@ class Session:
         for timer in (self._timer, self._linger):
             if timer is not None:
                 timer.cancel()
+        self._client.release()
+        self.joined = self._timer = self._linger = self._try = None
         self._shared.forget(self)
