@@ -31,6 +31,8 @@ _ORDERED = [
     ("handshake.redial.base_ms", "handshake.redial.max_ms"),
     ("departure.quiet_ms", "departure.max_s"),
 ]
+# A process has one TLS context, which its sessions and its pooled connections for plain HTTP share.
+_NO_TLS = "connect_timeout_s alone (upstream.tls at the top is for all routes)"
 
 
 def conflicts(tree: Node, wrong: list[Problem]) -> list[Problem]:
@@ -83,10 +85,13 @@ def _problem(node: Node, key: str, expected: str) -> Problem:
 
 
 def route_conflicts(tree: Node) -> Iterator[Problem]:
-    """Yield what does not fit in the routes: a path twice, a rewrite that asks too much of its path."""
+    """Yield what does not fit in routes: a path twice, a rewrite beyond its path, TLS of one's own."""
     routes = tree.entries().get("routes")
     first: dict[str, int] = {}
     for number, route in enumerate(routes.items() if routes else []):
+        if tls := route.find("upstream.tls"):
+            key, found = f"routes[{number}].upstream.tls", "a key that a route cannot override"
+            yield Problem(tls.file, tls.line, key, found, _NO_TLS)
         path, rewrite = route.find("path"), route.find("rewrite")
         if path is None or not _is(checked_pattern, path.value):
             continue

@@ -136,12 +136,11 @@ def _read(file: Path, layer: int, problems: list[Problem]) -> Node | None:
 
 
 def _anchored(tree: Node, folder: Path) -> Node:
-    """Make a relative `ca_file`, of the policy or a route, relative to the policy file that has it."""
-    for holder in [tree, *(tree.entries()["routes"].items() if "routes" in tree.entries() else [])]:
-        tls = holder.find("upstream.tls")
-        ca_file = tls and tls.entries().get("ca_file")
-        if tls and ca_file and isinstance(ca_file.value, str) and ca_file.value:
-            tls.entries()["ca_file"] = replace(ca_file, value=str(folder.absolute() / ca_file.value))
+    """Make a relative `ca_file` relative to the policy file that has it."""
+    tls = tree.find("upstream.tls")
+    ca_file = tls and tls.entries().get("ca_file")
+    if tls and ca_file and isinstance(ca_file.value, str) and ca_file.value:
+        tls.entries()["ca_file"] = replace(ca_file, value=str(folder.absolute() / ca_file.value))
     return tree
 
 
@@ -157,6 +156,8 @@ def _overridden(tree: Node, problems: list[Problem]) -> list[Document]:
     for number, route in enumerate(routes.items() if routes else []):
         overrides = route.lifted(_ROUTE_LAYER)
         sections = {k: v for k, v in overrides.entries().items() if k in _OVERRIDABLE and v.entries()}
+        if "upstream" in sections:
+            sections["upstream"] = sections["upstream"].without("tls")  # refused by `route_conflicts`
         effective = settle(merge(top, replace(overrides, value=sections)))
         document, wrong = validate(effective)
         fresh = [p for p in (*wrong, *conflicts(effective, wrong)) if p not in known]

@@ -160,9 +160,9 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
             " (handshake.client.stabilization.max_ms is 25)",
         ),
         (
-            "handshake: {upstream: {stabilization: {max_ms: 0}}}",
-            "handshake.upstream.stabilization.max_ms: found 0, expected at least 1"
-            " (handshake.upstream.stabilization.min_ms is 1)",
+            "{extends: 3ms.yaml, handshake: {upstream: {stabilization: {max_ms: 1}}}}",
+            "handshake.upstream.stabilization.max_ms: found 1, expected at least 3"
+            " (handshake.upstream.stabilization.min_ms is 3)",
         ),
         (
             "handshake: {client: {stabilization: {min_ms: 9, max_ms: 8}}}",
@@ -214,6 +214,11 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
             "routes[0].handshake.acept: found an unknown key, expected accept, deadline_s, retry_after_s, eager,"
             " client, upstream or redial (did you mean accept?)",
         ),
+        (
+            "routes: [{path: /a, upstream: {tls: {verify: 1}, connect_timeout_s: 1}}]",
+            "routes[0].upstream.tls: found a key that a route cannot override,"
+            " expected connect_timeout_s alone (upstream.tls at the top is for all routes)",
+        ),
         ("routes: [{path: /a, session: }]", "routes[0].session: found nothing, expected a mapping"),
         (
             "routes: [{path: /a, handshake: {client: {stabilization: {evidence: fixed}}}}]",
@@ -262,7 +267,10 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
         (b"http: \xff", "yaml: found the byte 0xff, expected UTF-8"),
     ],
 )
-def test_a_wrong_value_is_reported_with_its_place_what_was_found_and_what_was_expected(text, line, errors):
+def test_a_wrong_value_is_reported_with_its_place_what_was_found_and_what_was_expected(
+    text, line, write, errors
+):
+    write("handshake: {upstream: {stabilization: {min_ms: 3}}}", "3ms.yaml")
     head = b"# first line\n\n" if isinstance(text, bytes) else "# first line\n\n"
     assert errors(head + text) == [f"gate.yaml:3: {line}"]
 
@@ -365,3 +373,10 @@ def test_nesting_beyond_the_parser_is_an_error_not_a_crash(errors):
 
 def test_a_problem_without_a_line_names_the_file_alone():
     assert str(Problem("f.yaml", None, "policy", "x", "y")) == "f.yaml: policy: found x, expected y"
+
+
+def test_a_routes_own_tls_is_refused_at_its_line_also_in_a_parent(write, errors):
+    write("routes:\n  - path: /a\n    upstream:\n      connect_timeout_s: 1\n      tls: {}\n", "parent.yaml")
+    assert [line.split(": found")[0] for line in errors("extends: parent.yaml")] == [
+        "parent.yaml:5: routes[0].upstream.tls"
+    ]

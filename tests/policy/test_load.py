@@ -55,7 +55,7 @@ def test_a_stage_that_becomes_fixed_drops_what_it_inherited_for_proof(policy):
 
 def test_a_stage_that_becomes_quiet_again_has_the_window_it_had_before(policy):
     plan = policy("extends: classic\nhandshake: {upstream: {stabilization: {evidence: quiet, max_ms: 7}}}")
-    assert plan.default.settings.handshake.upstream.stabilization == WindowPlan(1, 7, 60)
+    assert plan.default.settings.handshake.upstream.stabilization == WindowPlan(0, 7, 60)
 
 
 ANNOUNCED = """
@@ -95,13 +95,15 @@ def test_the_lost_code_reaches_the_handshake_too(policy):
 
 
 def test_a_ca_file_is_relative_to_the_policy_that_has_it(write, tmp_path):
-    write(
-        "upstream: {tls: {ca_file: ca.pem}}\nroutes: [{path: /a, upstream: {tls: {ca_file: b.pem}}}]",
-        "sub/p.yaml",
-    )
+    write("upstream: {tls: {ca_file: ca.pem}}", "sub/p.yaml")
     policy = load(str(write("extends: sub/p.yaml")))
     assert policy.default.settings.upstream.tls.ca_file == str(tmp_path / "sub/ca.pem")
-    assert policy.routes[0].settings.upstream.tls.ca_file == str(tmp_path / "sub/b.pem")
+
+
+def test_all_routes_trust_the_upstream_alike(policy):
+    found = policy("upstream: {tls: {verify: false}}\nroutes: [{path: /a, upstream: {connect_timeout_s: 9}}]")
+    assert found.routes[0].settings.upstream.tls == found.default.settings.upstream.tls
+    assert found.routes[0].settings.upstream.connect_timeout_s == 9
 
 
 def test_aliases_may_share_a_part(policy):
@@ -123,7 +125,7 @@ routes:
     handshake:
       client: {stabilization: {evidence: fixed, budget_ms: 4}}
       upstream: {announcement: {evidence: message}}
-    upstream: {tls: {verify: false}}
+    upstream: {connect_timeout_s: 1}
     departure: {quiet_ms: 5}
 """
 
@@ -152,7 +154,7 @@ def test_a_route_is_laid_over_the_top(policy):
     assert (special.session.upstream_lost_code, special.handshake.lost_code) == (4001, 4001)
     assert rest.handshake.accept is Accept.EAGER
     assert rest.handshake.client.stabilization == StagePlan(Evidence.FIXED, 4)
-    assert (rest.upstream.tls.verify, rest.departure.quiet_ms) == (False, 5)
+    assert (rest.upstream.connect_timeout_s, rest.departure.quiet_ms) == (1, 5)
     assert rest.http == found.default.settings.http
 
 
@@ -177,7 +179,7 @@ def test_a_route_can_prove_what_the_top_only_waits_for(policy):
     found = policy(
         "extends: classic\nroutes: [{path: /a, handshake: {upstream: {stabilization: {evidence: quiet}}}}]"
     )
-    assert found.routes[0].settings.handshake.upstream.stabilization == WindowPlan(1, 25, 60)
+    assert found.routes[0].settings.handshake.upstream.stabilization == WindowPlan(0, 25, 60)
 
 
 @pytest.mark.parametrize("name", ["classic", "development", "production", "staging", "testing"])
@@ -211,7 +213,7 @@ def test_a_dump_shows_the_whole_top_and_what_each_route_changes(policy, write):
                     }
                 },
             },
-            "upstream": {"tls": {"verify": False}},
+            "upstream": {"connect_timeout_s": 1},
             "departure": {"quiet_ms": 5},
         },
     ]
