@@ -64,7 +64,21 @@ GATE = [sys.executable, "-m", "proxy"]
 def gate(
     upstream: str, policy: str = "production", *, env: dict[str, str] | None = None, **flags: str
 ) -> Server:
-    """Readygate itself, ready when it has printed its line. `policy`: a preset, a file, or YAML text."""
+    """Readygate itself, ready when it has printed its line. `policy`: a preset, a file, or YAML text.
+
+    Its admin port cannot be left to the kernel, because nothing prints it; it is chosen again when taken.
+    """
+    for _ in range(3):
+        try:
+            return _gate(upstream, policy, env or {}, flags)
+        except RuntimeError as error:
+            taken = error
+            if "in use" not in str(error):
+                raise
+    raise taken
+
+
+def _gate(upstream: str, policy: str, env: dict[str, str], flags: dict[str, str]) -> Server:
     admin = free_port()
     room = contextlib.ExitStack()
     if "\n" in policy:
@@ -72,7 +86,7 @@ def gate(
     options = {"listen": "127.0.0.1:0", "admin": f"127.0.0.1:{admin}", "policy": policy} | flags
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = [*GATE, "run", "--upstream", upstream, *words]
-    server = start("gate", command, env=environment(**(env or {})))
+    server = start("gate", command, env=environment(**env))
     server._room.push(room)
     server.admin_port = admin
     try:

@@ -147,13 +147,16 @@ class Wire(asyncio.Protocol):
         return await asyncio.shield(self._head)
 
     async def body(self) -> bytes:
-        """Return what came behind the head, once all of it did (Content-Length, or the connection's end)."""
+        """Return the body once all of it came: by Content-Length, chunks, or the connection's end."""
         head = await self.head()
+        chunked = head.get("Transfer-Encoding") == "chunked"
         length = int(head.get("Content-Length") or -1)
-        while not self.gone.is_set() and (length < 0 or len(self._buffer) < length):
+        while not self.gone.is_set() and not (
+            self._buffer.endswith(b"0\r\n\r\n") if chunked else 0 <= length <= len(self._buffer)
+        ):
             self._body.clear()
             await self._body.wait()
-        return bytes(self._buffer) if length < 0 else bytes(self._buffer[:length])
+        return unchunked(self._buffer) if chunked else bytes(self._buffer)
 
     async def frame(self) -> Frame:
         """Return the next frame, control frames too. Raise ClosedError at the end."""
@@ -257,6 +260,16 @@ class Wire(asyncio.Protocol):
         self._frames.put_nowait(None)
         self.gone.set()
         self._body.set()
+
+
+def unchunked(body: bytes) -> bytes:
+    """Decode a whole chunked body without extensions (RFC 9112 section 7.1)."""
+    decoded, rest = b"", bytes(body)
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        count = int(size, 16)
+        decoded, rest = decoded + rest[:count], rest[count + 2 :] if count else b""
+    return decoded
 
 
 async def opened(

@@ -145,7 +145,7 @@ def test_an_upgrade_that_keeps_failing_is_answered_with_the_backends_own_last_re
 
     pair.backend.mark()
     run(main())
-    assert pair.backend.log().count("the database is not up yet") == 2
+    assert pair.backend.log().count("RuntimeError: the database is not up yet") == 2
 
 
 def test_a_client_that_is_gone_before_accept_leaves_no_error_behind(run, stands):
