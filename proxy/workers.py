@@ -1,0 +1,306 @@
+"""`--workers N`: one supervisor, N worker processes that share a port by SO_REUSEPORT and nothing else.
+
+The supervisor serves no client. It holds the port, starts the workers, replaces one that dies, passes the
+signal to stop on, and answers for all of them on the admin port (`proxy/workers_admin.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.workers_admin import serve_admin
+
+_log = logging.getLogger("readygate.workers")
+
+_NUMBER: Final = "READYGATE_WORKER"
+_READY_FD: Final = "READYGATE_WORKER_READY_FD"
+_PORT: Final = "READYGATE_WORKER_PORT"
+_ADMIN: Final = "READYGATE_WORKER_ADMIN"
+
+_USAGE: Final = 2
+_NOT_STARTED: Final = 3
+# A worker that lived this long did not die of its start: its successor starts at once.
+_SOON_S: Final = 10.0
+_BACKOFF_BASE_S: Final = 0.1
+_BACKOFF_MAX_S: Final = 5.0
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None)
+
+
+# -- in a worker --------------------------------------------------------------------------------------------
+
+
+def worker_number() -> int | None:
+    """Return this worker's number, from 1; None when this process is no worker."""
+    text = os.environ.get(_NUMBER)
+    return int(text) if text else None
+
+
+def worker_socket(host: str, port: int) -> socket.socket:
+    """Return a bound, not yet listening socket that shares its port. Raise OSError.
+
+    In a worker `port` 0 stands for the port that the supervisor holds.
+    """
+    return _shared_socket(host, port or int(os.environ.get(_PORT, "0")))
+
+
+def worker_admin_socket() -> socket.socket | None:
+    """Return the bound Unix socket of this worker's admin listener; None when there is none. Raise OSError.
+
+    Serve it by `loop.create_unix_server(factory, sock=...)`.
+    """
+    path = os.environ.get(_ADMIN)
+    if not path:
+        return None
+    Path(path).unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(path)
+    return sock
+
+
+def announce_ready() -> None:
+    """Tell the supervisor that this worker serves; in any other process do nothing. Call it once."""
+    text = os.environ.get(_READY_FD)
+    if not text:
+        return
+    fd = int(text)
+    with suppress(OSError):  # the supervisor has gone, and its signal is on the way
+        os.write(fd, b"1")
+        os.close(fd)
+
+
+# -- the supervisor -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What to start and say. `argv` is a worker's whole command; `admin` is `(host, port)` or None."""
+
+    argv: tuple[str, ...]
+    host: str
+    port: int
+    admin: tuple[str, int] | None
+    workers: int
+    upstream: str
+    policy: str
+    scheme: str = "http"
+
+
+async def supervise(options: WorkerOptions) -> int:
+    """Run the workers until a signal; return the exit code: 0, 2 or 3 (not started), 128 + a second signal.
+
+    Prints the one line `readygate listening on ...` when all are ready. Logs go to `readygate.workers`.
+    """
+    async with AsyncExitStack() as stack:
+        room = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="readygate-")))
+        try:
+            held = stack.enter_context(_held_socket(options.host, options.port))
+            if options.admin is not None:
+                paths = [_admin_path(room, number) for number in _numbers(options)]
+                await stack.enter_async_context(serve_admin(*options.admin, paths))
+        except OSError as error:
+            return _fail(f"readygate: cannot listen: {error.strerror or error}")
+        return await _Supervisor(options, room, held.getsockname()[1]).run()
+
+
+class _Supervisor:
+    """The workers of one gate, each kept alive by a task of its own."""
+
+    def __init__(self, options: WorkerOptions, room: Path, port: int) -> None:
+        self._options = options
+        self._room = room
+        self._port = port
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._stop = asyncio.Event()
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        keepers: list[asyncio.Task[None]] = []
+        try:
+            if await self._start_all(keepers):
+                self._say_ready()
+                await self._stop.wait()
+        finally:
+            self._end(self._exit_code)
+            await asyncio.gather(*keepers)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+        return self._exit_code
+
+    async def _start_all(self, keepers: list[asyncio.Task[None]]) -> bool:
+        """Start the first, then the others: what is wrong with all of them is said once. Return success."""
+        numbers = _numbers(self._options)
+        for group in (numbers[:1], numbers[1:]):
+            ready = [asyncio.get_running_loop().create_future() for _ in group]
+            for number, future in zip(group, ready, strict=True):
+                keepers.append(asyncio.create_task(self._keep(number, future)))
+            if not all(await asyncio.gather(*ready)) or self._stop.is_set():
+                return False
+        return True
+
+    async def _keep(self, number: int, first: asyncio.Future[bool]) -> None:
+        """Run a worker, and another when it dies. `first` tells whether the first one got ready."""
+        loop = asyncio.get_running_loop()
+        pause_s = 0.0
+        while not self._stop.is_set():
+            started_s = loop.time()
+            was_ready, code = await self._run_one(number, first)
+            if self._stop.is_set():
+                break
+            if not first.done():
+                # Trying again would hide what the user has to mend: bad TLS files, a port taken at the last
+                # moment.
+                self._end(code if code == _USAGE else _NOT_STARTED)
+                break
+            lasted = was_ready and loop.time() - started_s >= _SOON_S
+            pause_s = 0.0 if lasted else min(max(pause_s * 2, _BACKOFF_BASE_S), _BACKOFF_MAX_S)
+            _log.error("worker %d ended with %d, replaced in %.1f s", number, code, pause_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause_s)
+        if not first.done():
+            first.set_result(False)
+
+    async def _run_one(self, number: int, first: asyncio.Future[bool]) -> tuple[bool, int]:
+        """Run one process to its end; return whether it got ready, and its exit code (minus a signal)."""
+        try:
+            process, ready = await self._spawn(number)
+        except OSError as error:
+            _log.error("worker %d: %s", number, error)
+            return False, _NOT_STARTED
+        if self._stop.is_set():
+            _signal(process, signal.SIGTERM)
+        was_ready = await ready
+        if was_ready and not first.done():
+            first.set_result(True)
+        code = await process.wait()
+        del self._processes[number]
+        return was_ready, code
+
+    async def _spawn(self, number: int) -> tuple[asyncio.subprocess.Process, asyncio.Future[bool]]:
+        """Start a worker. The future tells whether it said that it is ready, or ended without."""
+        reader, writer = os.pipe()
+        environ = os.environ | {_NUMBER: str(number), _READY_FD: str(writer), _PORT: str(self._port)}
+        if self._options.admin is not None:
+            environ[_ADMIN] = str(_admin_path(self._room, number))
+        supervisor = os.getpid()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._options.argv,
+                env=environ,
+                pass_fds=(writer,),
+                # A terminal's Ctrl-C is for the supervisor, which tells the workers: two signals would be one
+                # too many.
+                start_new_session=True,
+                preexec_fn=lambda: _die_with(supervisor),
+            )
+        except OSError:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        self._processes[number] = process
+        return process, _first_byte(reader)
+
+    def _on_signal(self, number: int) -> None:
+        if self._stop.is_set():
+            self._exit_code = 128 + number
+            for process in tuple(self._processes.values()):
+                _signal(process, signal.SIGKILL)
+        else:
+            self._end(0)
+
+    def _end(self, exit_code: int) -> None:
+        """Tell all workers to stop, once: to them a second signal means "at once"."""
+        if self._stop.is_set():
+            return
+        self._exit_code = exit_code
+        self._stop.set()
+        for process in tuple(self._processes.values()):
+            _signal(process, signal.SIGTERM)
+
+    def _say_ready(self) -> None:
+        said = self._options
+        host = f"[{said.host}]" if ":" in said.host else said.host
+        at = f"{said.scheme}://{host}:{self._port}"
+        print(  # noqa: T201 - part of the contract
+            f"readygate listening on {at} -> {said.upstream} (policy {said.policy})", flush=True
+        )
+
+
+def _numbers(options: WorkerOptions) -> list[int]:
+    return list(range(1, options.workers + 1))
+
+
+def _admin_path(room: Path, number: int) -> Path:
+    return room / f"worker-{number}.sock"
+
+
+def _die_with(supervisor: int) -> None:
+    """Have the kernel send SIGTERM to this new process when its supervisor is gone (prctl(2))."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != supervisor:
+        os._exit(_NOT_STARTED)
+
+
+def _first_byte(fd: int) -> asyncio.Future[bool]:
+    """Return a future of whether a byte came through the pipe before its other end was closed."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[bool] = loop.create_future()
+
+    def readable() -> None:
+        loop.remove_reader(fd)
+        future.set_result(bool(os.read(fd, 1)))
+        os.close(fd)
+
+    loop.add_reader(fd, readable)
+    return future
+
+
+def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def _held_socket(host: str, port: int) -> socket.socket:
+    """Return a bound socket that keeps the port for the workers and takes no connection. Raise OSError.
+
+    It is bound alone first: sharing is for our workers, not for another gate on the same port.
+    """
+    with _bound(host, port, share=False) as alone:
+        port = alone.getsockname()[1]
+    return _bound(host, port, share=True)
+
+
+def _shared_socket(host: str, port: int) -> socket.socket:
+    return _bound(host, port, share=True)
+
+
+def _bound(host: str, port: int, *, share: bool) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        # Alone means: but for connections of a gate that has ended (TIME_WAIT).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if share else socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from None
+    return sock
+
+
+def _fail(text: str) -> int:
+    print(text, file=sys.stderr)  # noqa: T201 - one clear line
+    return _NOT_STARTED

@@ -1,0 +1,181 @@
+"""The one admin port of several workers: their answers put together, each with its worker's number."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp import web
+
+from proxy.admin.health import HEALTH_NAMES, as_json, problem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+# A worker that does not answer its admin listener within this is not well.
+_ANSWER_S = 2.0
+_EVENT_END = b"\n\n"
+_EVENT_LIMIT_BYTES = 1 << 20
+_SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})? (.*)")
+_FAMILY_SUFFIX = re.compile(r"_(bucket|sum|count)$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a worker said. Status 503 with an empty body: nothing."""
+
+    worker: int
+    status: int
+    body: bytes
+    content_type: str
+
+
+@asynccontextmanager
+async def serve_admin(host: str, port: int, paths: Sequence[Path]) -> AsyncIterator[None]:
+    """Serve the admin endpoints for the workers with these admin sockets, from 1 on. Raise OSError."""
+    async with AsyncExitStack() as stack:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_ANSWER_S)
+        sessions = [
+            await stack.enter_async_context(
+                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path)), timeout=timeout)
+            )
+            for path in paths
+        ]
+        server = web.Server(_Merged(sessions).handle, access_log=None, handler_cancellation=True)
+        listening = await asyncio.get_running_loop().create_server(server, host, port)
+        try:
+            yield
+        finally:
+            listening.close()
+            await server.shutdown(0.1)
+
+
+class _Merged:
+    def __init__(self, sessions: list[aiohttp.ClientSession]) -> None:
+        self._sessions = sessions
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request: merged where that means something, else as the first worker that answers."""
+        name = request.path.removeprefix("/")
+        if request.method == "GET" and name == "events":
+            return await self._events(request)
+        answers = await asyncio.gather(
+            *(self._ask(number, request) for number in range(1, len(self._sessions) + 1))
+        )
+        if request.method == "GET" and name in HEALTH_NAMES:
+            return _health(answers)
+        told = [answer for answer in answers if answer.body or answer.status < HTTPStatus.BAD_REQUEST]
+        if not told:
+            body = problem(HTTPStatus.SERVICE_UNAVAILABLE, "no worker answers")
+            return _response(_Answer(0, 503, body, "application/problem+json"))
+        first = told[0]
+        if request.method == "GET" and first.status == HTTPStatus.OK:
+            if name == "sessions":
+                return _response(_Answer(0, 200, as_json(_sessions(told)), first.content_type))
+            if name == "metrics":
+                return _response(_Answer(0, 200, merge_metrics(_texts(told)).encode(), first.content_type))
+        return _response(first)
+
+    async def _ask(self, number: int, request: web.BaseRequest) -> _Answer:
+        try:
+            async with (
+                asyncio.timeout(_ANSWER_S),
+                self._sessions[number - 1].request(request.method, f"http://worker{request.path}") as answer,
+            ):
+                kind = answer.headers.get("Content-Type", "text/plain")
+                return _Answer(number, answer.status, await answer.read(), kind)
+        except (aiohttp.ClientError, OSError):
+            return _Answer(number, HTTPStatus.SERVICE_UNAVAILABLE, b"", "application/json")
+
+    async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Pass on whole events of all workers as they come; ends when all have ended."""
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-store",
+                "X-Content-Type-Options": "nosniff",
+                "X-Accel-Buffering": "no",
+            }
+        )
+        await response.prepare(request)
+        await asyncio.gather(*(self._follow(session, response) for session in self._sessions))
+        return response
+
+    async def _follow(self, session: aiohttp.ClientSession, response: web.StreamResponse) -> None:
+        held = b""
+        try:
+            async with session.get("http://worker/events") as answer:
+                if answer.status != HTTPStatus.OK:
+                    return
+                async for chunk in answer.content.iter_any():
+                    whole, end, held = (held + chunk).rpartition(_EVENT_END)
+                    if whole or end:
+                        await response.write(whole + end)
+                    if len(held) > _EVENT_LIMIT_BYTES:
+                        return
+        except (aiohttp.ClientError, OSError):
+            return  # the worker or the reader has gone
+
+
+def merge_metrics(texts: Sequence[tuple[int, str]]) -> str:
+    """Merge Prometheus expositions, each with its worker's number, which becomes the label `worker`.
+
+    Prometheus wants all samples of a family together, after its HELP and TYPE.
+    """
+    families: dict[str, tuple[list[str], list[str]]] = {}
+    for worker, text in texts:
+        current = ""
+        for line in text.splitlines():
+            if line.startswith(("# HELP ", "# TYPE ")):
+                current = line.split(" ", 3)[2]
+                heads, _ = families.setdefault(current, ([], []))
+                if line not in heads and len(heads) < len(("HELP", "TYPE")):
+                    heads.append(line)
+            elif match := _SAMPLE.fullmatch(line):
+                name, labels, value = match.groups()
+                known = name == current or _FAMILY_SUFFIX.sub("", name) == current
+                _, samples = families.setdefault(current if known else name, ([], []))
+                samples.append(f'{name}{{{labels + "," if labels else ""}worker="{worker}"}} {value}')
+    return "".join(f"{line}\n" for heads, samples in families.values() for line in (*heads, *samples))
+
+
+def _texts(answers: Sequence[_Answer]) -> list[tuple[int, str]]:
+    return [(answer.worker, answer.body.decode()) for answer in answers if answer.status == HTTPStatus.OK]
+
+
+def _sessions(answers: Sequence[_Answer]) -> dict[str, Any]:
+    return {
+        "sessions": [
+            session | {"worker": answer.worker}
+            for answer in answers
+            if answer.status == HTTPStatus.OK
+            for session in json.loads(answer.body)["sessions"]
+        ]
+    }
+
+
+def _health(answers: Sequence[_Answer]) -> web.Response:
+    """200 only if all workers say so; and what each of them said."""
+    well = all(answer.status == HTTPStatus.OK for answer in answers)
+    workers = [
+        {"worker": answer.worker, **(json.loads(answer.body) if answer.body else {"status": "unavailable"})}
+        for answer in answers
+    ]
+    body = as_json({"status": "ok" if well else "unavailable", "workers": workers})
+    return _response(_Answer(0, 200 if well else 503, body, "application/json"))
+
+
+def _response(answer: _Answer) -> web.Response:
+    headers = {
+        "Content-Type": answer.content_type,
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return web.Response(status=answer.status, body=answer.body, headers=headers)
