@@ -19,8 +19,7 @@ class Command:
 class Dial(Command):
     """Try the upstream (again) after a while. Answer with `UpstreamConnected` or `UpstreamUnreachable`.
 
-    `agreed`: the client has its 101 already; offer the upstream only `subprotocol` and no extensions, or
-    what was negotiated before.
+    Eager: offer the upstream only the subprotocol that the client was given, and no extensions.
     """
 
     attempt: int
@@ -29,7 +28,7 @@ class Dial(Command):
 
 @dataclass(frozen=True, slots=True)
 class DropUpstream(Command):
-    """End this try, or stop waiting for the next: close its connection at once."""
+    """End this try, or stop waiting for the next: close its connection now and report no more of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ class OpenGate(Command):
 class DepartUpstream(Command):
     """Write the client's early bytes upstream, if there are any, and let it depart when it has gone quiet.
 
-    `code`: the client's Close code, or None when it vanished without one.
+    `code`: the client's Close code, None when it vanished without one, 1001 when it is we who give up.
     """
 
     code: int | None = None

@@ -39,6 +39,7 @@ from proxy.core.events import (
     UpstreamRejected,
     UpstreamUnreachable,
 )
+from proxy.core.frames import LOST
 from proxy.core.leg import State, Trigger
 from proxy.core.plan import Accept, Role, WindowPlan
 from proxy.core.redial import Redials
@@ -60,6 +61,7 @@ UPSTREAM: Final = Role.UPSTREAM
 _POLICY_VIOLATION: Final = 1008
 _TRY_AGAIN_LATER: Final = 1013
 _SERVICE_RESTART: Final = 1012
+_GOING_AWAY: Final = 1001
 _NORMAL: Final = frozenset({1000, 1001, 1005})
 _NOTHING: Final = 1000
 
@@ -103,7 +105,8 @@ class Handshake:
         self._past_stages: list[StageRecord] = []
         self._status: int | None = None  # the last response that can be mirrored
         self._agreed: tuple[str | None, str | None] | None = None  # subprotocol, extensions
-        self._accepted = False  # the client has its 101
+        self._accepted = False  # the client has its 101, or it is being written
+        self._told = False  # the client was told of a failure
         self.finished = False
 
     # -- what the edge may ask ------------------------------------------------------------------------------
@@ -171,6 +174,7 @@ class Handshake:
             case UpgradeRequested():
                 yield from self._on_upgrade_requested(event)
             case DrainStarted():
+                self._status = None  # design, drain: "pending handshakes get 503 + Retry-After"
                 yield from self._give_up("the gate is stopping", _SERVICE_RESTART, Outcome.FAILED)
 
     def _on_upgrade_requested(self, event: UpgradeRequested) -> Iterator[Command]:
@@ -186,8 +190,9 @@ class Handshake:
         """Start the client leg's stages. What it said before its 101 proves nothing."""
         client = self._client
         client.leg.move(Trigger.ACCEPTED)
-        if client.close is not None:  # it left before it had its 101: its closing handshake is not delayed
-            yield CloseClient(*client.close)
+        if client.left or self.finished:  # it left meanwhile: its closing handshake is not delayed
+            if client.close is not None and not client.gone and not self._told:
+                yield CloseClient(*client.close)
             return
         yield from self._start_stages(client)
         yield from self._decide()
@@ -202,7 +207,10 @@ class Handshake:
         negotiated = (event.subprotocol, event.extensions)
         if self._accepted and negotiated != self._agreed:
             # Its client was promised something else, so this counts as upstream loss (design: stages).
-            yield from self._close_accepted(self._plan.lost_code, "the upstream negotiated otherwise")
+            self._client.early.clear()
+            yield from self._give_up(
+                "the upstream negotiated otherwise", self._plan.lost_code, Outcome.FAILED
+            )
             return
         self._agreed = negotiated
         yield from self._start_stages(upstream, acked=True)
@@ -262,6 +270,8 @@ class Handshake:
 
     def _on_upstream_lost(self) -> Iterator[Command]:
         upstream = self._upstream
+        if upstream.leg.state in {State.IDLE, State.CONNECTING}:
+            return  # the end of a try that was dropped, a moment late
         upstream.gone = True
         if self.finished:
             if not upstream.leg.closed:
@@ -270,7 +280,7 @@ class Handshake:
             self._redials.reached += 1
             yield from self._redial("lost")
         elif upstream.close is None:  # otherwise its Close came first: what it said is its answer
-            yield from self._upstream_fell("lost")
+            yield from self._upstream_fell("lost", again=self._redials.close_allows(LOST))
 
     # -- the client leaves early ----------------------------------------------------------------------------
 
@@ -286,7 +296,7 @@ class Handshake:
         """Go on for what it said; otherwise see to it that the upstream never trips over its absence."""
         client, upstream = self._client, self._upstream
         client.abort(self._at_ms)
-        if self._accepted and client.close is not None and not client.gone:
+        if client.leg.state is not State.IDLE and client.close is not None and not client.gone:
             yield CloseClient(*client.close)
         if client.early.size:
             yield from self._decide()
@@ -298,11 +308,12 @@ class Handshake:
     def _let_depart(self) -> Iterator[Command]:
         """Let the upstream go when it has gone quiet: nobody is left to talk to it."""
         client = self._client
-        self._upstream.abort(self._at_ms)
-        if client.close is not None and not client.gone and not self._accepted and not self.finished:
+        code = client.close[0] if client.close else None
+        if self._told:
+            code = _GOING_AWAY
+        elif client.close is not None and not client.gone and not self._accepted:
             yield self._accept_client()
-        self._upstream.leg.move(Trigger.DEPART)
-        yield DepartUpstream(client.close[0] if client.close else None)
+        yield self._depart(code)
         if not self.finished:
             yield self._finish(Outcome.ABANDONED)
 
@@ -313,12 +324,21 @@ class Handshake:
         self._upstream.leg.move(Trigger.DIAL)
         yield Dial(self._attempt, after_ms)
 
-    def _upstream_fell(self, cause: str) -> Iterator[Command]:
+    def _depart(self, code: int | None) -> Command:
+        """Let go of an upstream that had sent its 101: politely if it is still there."""
+        upstream = self._upstream
+        upstream.abort(self._at_ms)
+        if self._told:  # nothing of a client that is told of a failure is delivered behind its back
+            self._client.early.clear()
+        upstream.leg.move(Trigger.CLOSE if upstream.gone else Trigger.DEPART)
+        return DropUpstream() if upstream.gone else DepartUpstream(code)
+
+    def _upstream_fell(self, cause: str, *, again: bool = True) -> Iterator[Command]:
         """The upstream was lost after its 101, or closed as one that may be tried again."""
         self._learn_loss(self._upstream)
         self._upstream.abort(self._at_ms)
         yield DropUpstream()
-        yield from self._redial(cause)
+        yield from self._redial(cause, again=again)
 
     def _learn_loss(self, side: Side) -> None:
         """Tell the learned window of this leg how soon it was lost; 0 when it was not even validated."""
@@ -326,14 +346,14 @@ class Handshake:
             since = side.stages.validated_ms
             self._windows[side.leg.role].lost(0.0 if since is None else self._at_ms - since, self._at_ms)
 
-    def _redial(self, cause: str) -> Iterator[Command]:
+    def _redial(self, cause: str, *, again: bool = True) -> Iterator[Command]:
         """This try failed before the gate opened: forget what it said and try again after a while."""
         upstream = self._upstream
         if self.finished or (self._client.left and not self._client.early.size):
             upstream.leg.move(Trigger.CLOSE)
             if not self.finished:
                 yield from self._give_up("the client left", _NOTHING, Outcome.ABANDONED)
-        elif self._redials.exhausted:
+        elif self._redials.exhausted or not again:
             upstream.leg.move(Trigger.CLOSE)
             yield from self._give_up("the backend did not stay up", _TRY_AGAIN_LATER, Outcome.FAILED)
         else:
@@ -424,9 +444,13 @@ class Handshake:
         """No (further) try can help: answer the client with what there is to say."""
         if self.finished:
             return
+        if self._client.left and (self._upstream.leg.stage or self._upstream.leg.ready):
+            yield from self._let_depart()  # nobody is left to be told: what it said is delivered after all
+            return
         if self._accepted and not self._client.left:
             yield from self._close_accepted(code, reason, outcome)
             return
+        self._told = not self._client.gone and not self._accepted
         yield from self._release_upstream()
         yield from self._answer_client(reason)
         yield self._finish(Outcome.ABANDONED if self._client.gone else outcome)
@@ -444,6 +468,7 @@ class Handshake:
     def _close_accepted(self, code: int, reason: str, outcome: Outcome = Outcome.FAILED) -> Iterator[Command]:
         """End a client that has its 101 with a Close, which tells it that what it said was not delivered."""
         self._client.abort(self._at_ms)
+        self._told = True
         yield from self._release_upstream()
         yield CloseClient(code, reason)
         yield self._finish(outcome, code)
@@ -451,15 +476,11 @@ class Handshake:
     def _release_upstream(self) -> Iterator[Command]:
         """Let go of the upstream: at once if it knows nothing yet, politely otherwise."""
         upstream = self._upstream
-        upstream.abort(self._at_ms)
         if upstream.leg.state in {State.IDLE, State.CONNECTING}:
             yield DropUpstream()
             upstream.leg.move(Trigger.CLOSE)
         elif upstream.leg.state is not State.UPGRADING and not upstream.leg.closed:
-            # Nothing of a client that is told of a failure is delivered behind its back.
-            self._client.early.clear()
-            upstream.leg.move(Trigger.DEPART)
-            yield DepartUpstream()
+            yield self._depart(_GOING_AWAY)
 
     def _finish(self, outcome: Outcome, close_code: int | None = None) -> Finish:
         self.finished = True

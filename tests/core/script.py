@@ -34,7 +34,8 @@ CLIENT, UPSTREAM = Role.CLIENT, Role.UPSTREAM
 NONCE = b"8 bytes!"
 KEY = b"\x11\x22\x33\x44"
 DEADLINE_MS = 10_000.0
-WIDE_MS = 25.0  # a learned window that knows nothing yet
+WIDE_MS = 25.0  # the learned window of an upstream of which nothing is known
+LEAST_MS = 1.0  # that of a client, which is trusted
 
 # What a peer says, as it stands on the wire: a client masks, an upstream does not.
 HELLO = frame(TEXT, b"hello", mask=KEY)
@@ -180,9 +181,9 @@ class Script:
         return self
 
     def proved(self, clock: Clock, role: Role) -> Script:
-        """This leg answers its ping and stays up for the wide window (plan as in `production`)."""
+        """This leg answers its ping and stays up for its learned window (plan as in `production`)."""
         self >> BytesReceived(clock.now, role, PONGS[role])
-        return self >> TimerFired(clock.ms(clock.now + WIDE_MS))
+        return self >> TimerFired(clock.ms(clock.now + (LEAST_MS if role is CLIENT else WIDE_MS)))
 
     def accepting(self, clock: Clock) -> Script:
         """The upstream is READY, the client's 101 is being written (plan as in `production`)."""

@@ -23,6 +23,13 @@ def test_a_window_that_knows_nothing_is_wide():
     assert LearnedWindow(PLAN).width_ms(0.0) == 25.0
 
 
+def test_a_window_that_trusts_begins_at_its_minimum_and_learns_like_any_other():
+    window = LearnedWindow(PLAN, trusting=True)
+    assert window.width_ms(0.0) == 1.0
+    window.lost(3.0, 0.0)
+    assert window.width_ms(0.0) == 25.0
+
+
 def test_it_stays_wide_until_enough_legs_in_a_row_stayed_up():
     assert window_after(survived=TRUST - 1).width_ms(0.0) == 25.0
 
