@@ -80,9 +80,15 @@ async def prices(websocket: WebSocket) -> None:
     """Push all prices at once, then stay."""
     await websocket.accept()
     with visit():
-        for price in json.loads(await ask("PRICE_SERVICE", "all")):
-            await websocket.send_json(price)
+        try:
+            found = json.loads(await ask("PRICE_SERVICE", "all"))
+        except OSError as error:
+            logger.error("no prices: %s", error)  # noqa: TRY400 - no traceback for what happens every day
+            await websocket.close(1011)
+            return
         with contextlib.suppress(WebSocketDisconnect):
+            for price in found:
+                await websocket.send_json(price)
             while True:
                 await websocket.receive_text()
 

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from proxy.demo.faults import Fault, Faults, Result
 
 _NEEDS: Final = ("starlette", "uvicorn", "websockets")
+_POLICY: Final = Path(__file__).with_name("policy.yaml")
 _MOST_CLIENTS: Final = 200
 
 
@@ -35,14 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the gate listens (127.0.0.1 and any free port)",
     )  # fmt: skip
     parser.add_argument(
-        "--policy", default="production", metavar="NAME", help="policy of the gate (production)"
-    )
+        "--policy", default=str(_POLICY), metavar="NAME|FILE",
+        help="policy of the gate (production, and for one route the knowledge that it begins with a message)",
+    )  # fmt: skip
     parser.add_argument(
         "--clients",
         type=_clients,
-        default=50,
+        default=30,
         metavar="N",
-        help=f"clients a fault, at most {_MOST_CLIENTS} (50)",
+        help=f"clients a fault, at most {_MOST_CLIENTS} (30)",
     )
 
 
@@ -85,7 +88,7 @@ async def _show(args: argparse.Namespace) -> None:
     """Measure, print, and stay until cancelled, unless it is to be done once."""
     host, port = args.listen
     async with Stage(args.policy, host, port) as stage:
-        _say(f"backend: uvicorn proxy.demo.backend:app    gate: readygate run --policy {args.policy}")
+        _say(f"backend: uvicorn proxy.demo.backend:app    gate: readygate run --policy {_shown(args.policy)}")
         found = await faults.measure(stage, args.clients, _say)
         _say(f"\n{as_text(found)}\n")
         if not args.once:
@@ -124,6 +127,12 @@ def _where(stage: Stage) -> str:
             f"  try      readygate probe ws://{gate}/ws/chat",
         ]
     )
+
+
+def _shown(policy: str) -> str:
+    """Name a file shortly when it is below the working directory."""
+    path = Path(policy)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else policy
 
 
 def _say(text: str) -> None:

@@ -28,11 +28,11 @@ _EARLY: Final = CASES[0]
 _AT_ONCE: Final = CASES[1]
 _ANSWER_S: Final = 1.0
 _MANNER: Final = Manner(b"hello", open_timeout_s=15.0, answer_timeout_s=_ANSWER_S)
-_DEAF_S: Final = 0.02  # how long a client needs until its WebSocket code runs
+_DEAF_S: Final = 0.04  # how long a client needs until its WebSocket code runs
 _PATIENCE_S: Final = 0.03  # how long a client waits that leaves before it is accepted
-_LATE_S: Final = 0.8  # how much later than the backend its services come up
+_LATE_S: Final = 0.7  # how much later than what needs it a service comes up; longer than a crowd comes
 _SETTLE_S: Final = 5.0
-_EVERY_S: Final = 0.01  # clients come this long after each other; all at once only after a restart
+_CROWD_S: Final = 0.5  # how long a crowd takes to come; all at once only after a restart
 _STEP_S: Final = 0.05
 
 
@@ -76,7 +76,7 @@ class Faults:
             restart=Fault("backend restarts: nobody listens yet"),
             before_accept=Fault("backend starts: handler raises before accept()"),
             after_accept=Fault("backend starts: accepted, then dropped"),
-            push=Fault("server pushes at once, client starts 20 ms late"),
+            push=Fault("server pushes at once, client starts 40 ms late"),
             gone=Fault("client gone before accept()"),
             healthy=Fault("no fault: a healthy backend", shows_time=True),
         )
@@ -90,32 +90,32 @@ async def measure(stage: Stage, clients: int, say: Callable[[str], None]) -> Fau
     """Fire `clients` at every fault, directly and through the gate; about 10 s in all."""
     faults = Faults.unmeasured()
     roads = (("direct", stage.backend_port), ("gate", stage.gate_port))
-    await stage.sessions.up()
-    await stage.prices.up()
-    await stage.start_backend()
-    for road, port in roads:
-        say(f"{road}: a backend that is up ...")
-        await _up(stage, faults, road, port, clients)
     for road, port in roads:
         say(f"{road}: a cold start of the backend ...")
         await _cold_start(stage, faults, road, port, clients)
+    say("the gate starts anew, since it waits longer for a minute after such a start")
+    await stage.start_gate()
+    for road, port in roads:
+        say(f"{road}: a backend that is up ...")
+        await _up(stage, faults, road, port, clients)
     return faults
 
 
 async def _cold_start(stage: Stage, faults: Faults, road: str, port: int, clients: int) -> None:
-    """Restart the backend, with clients at every moment of its start; its services come up last."""
+    """Restart the backend, with clients at every moment of its start; its services come up late."""
     stage.sessions.down()
     stage.prices.down()
     await stage.stop_backend()
     chat, prices, echo = (_target(port, path) for path in ("chat", "prices", "echo"))
     async with asyncio.TaskGroup() as crowds:
-        restart = crowds.create_task(_crowd((_ask(echo) for _ in range(clients)), every_s=0))
+        restart = crowds.create_task(_crowd((_ask(echo) for _ in range(clients)), within_s=0))
         await stage.start_backend()
-        before = crowds.create_task(_crowd(_ask(chat) for _ in range(clients)))
         after = crowds.create_task(_crowd(_listen(prices) for _ in range(clients)))
         await asyncio.sleep(_LATE_S)
-        await stage.sessions.up()
         await stage.prices.up()
+        before = crowds.create_task(_crowd(_ask(chat) for _ in range(clients)))
+        await asyncio.sleep(_LATE_S)
+        await stage.sessions.up()
     faults.restart.results[road] = restart.result()
     faults.before_accept.results[road] = before.result()
     faults.after_accept.results[road] = after.result()
@@ -124,20 +124,21 @@ async def _cold_start(stage: Stage, faults: Faults, road: str, port: int, client
 async def _up(stage: Stage, faults: Faults, road: str, port: int, clients: int) -> None:
     """Everything runs; what is left are the faults of ordinary days."""
     chat, prices, echo = (_target(port, path) for path in ("chat", "prices", "echo"))
-    faults.healthy.results[road] = await _crowd(_ask(echo) for _ in range(clients))
     faults.early.results[road] = await _crowd(_ask(chat, early=True) for _ in range(clients))
     faults.push.results[road] = await _crowd(_listen(prices, _DEAF_S) for _ in range(clients))
     faults.gone.results[road] = await _gone(stage, chat, clients)
+    faults.healthy.results[road] = await _crowd(_ask(echo) for _ in range(clients))
 
 
-async def _crowd(clients: Iterable[Awaitable[float | str]], every_s: float = _EVERY_S) -> Result:
+async def _crowd(clients: Iterable[Awaitable[float | str]], within_s: float = _CROWD_S) -> Result:
     """Let them come one by one; each tells after how many ms it was served, or what it got instead."""
+    all_clients = list(clients)
 
     async def come(place: int, client: Awaitable[float | str]) -> float | str:
-        await asyncio.sleep(place * every_s)
+        await asyncio.sleep(place * within_s / len(all_clients))
         return await client
 
-    told = await asyncio.gather(*(come(place, client) for place, client in enumerate(clients)))
+    told = await asyncio.gather(*(come(place, client) for place, client in enumerate(all_clients)))
     served = [one for one in told if isinstance(one, float)]
     instead = Counter(one for one in told if isinstance(one, str))
     return Result(len(told), len(served), dict(instead), statistics.median(served) if served else None)

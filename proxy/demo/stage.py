@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -31,7 +30,7 @@ class Stage:
     sessions: Service = field(default_factory=session_store)
     prices: Service = field(default_factory=price_service)
     _backend: Child | None = None
-    _children: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    _gate: Child | None = None
 
     @property
     def backend(self) -> Child:
@@ -45,11 +44,7 @@ class Stage:
         if self.admin.endswith(":0"):
             self.admin = f"{self.admin.removesuffix(':0')}:{free_port()}"
         try:
-            gate = await Child.start(
-                "gate", self._gate_command(), ready="readygate listening on", error=_ERROR
-            )
-            self._children.push_async_callback(gate.stop)
-            await gate.until_ready()
+            await self.start_gate()
         except BaseException:
             await self._close()
             raise
@@ -60,6 +55,15 @@ class Stage:
     ) -> None:
         """End backend, gate and services."""
         await self._close()
+
+    async def start_gate(self) -> None:
+        """Start the gate, or start it anew, and wait until it listens; its ports stay."""
+        if self._gate is not None:
+            await self._gate.stop()
+        self._gate = await Child.start(
+            "gate", self._gate_command(), ready="readygate listening on", error=_ERROR
+        )
+        await self._gate.until_ready()
 
     async def start_backend(self) -> None:
         """Start the backend and wait until it listens."""
@@ -94,4 +98,5 @@ class Stage:
         try:
             await self.stop_backend()
         finally:
-            await self._children.aclose()
+            if self._gate is not None:
+                await self._gate.stop()
