@@ -40,6 +40,7 @@ const endpoints = {
 };
 
 server.on('upgrade', async (request, socket, head) => {
+  socket.on('error', (error) => console.error('upgrade error', error.message));
   const url = new URL(request.url, 'http://localhost');
   if (url.pathname === '/ws/reject') {
     socket.end('HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 7\r\nConnection: close\r\n\r\nnot you');
