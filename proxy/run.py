@@ -17,6 +17,14 @@ from proxy.edge.upstream import Upstream, parse_upstream
 from proxy.policy import PolicyError, detect, load
 from proxy.server import Gate, Listeners, StartError
 from proxy.telemetry import logs
+from proxy.workers import (
+    WorkerOptions,
+    announce_ready,
+    supervise,
+    worker_admin_socket,
+    worker_number,
+    worker_socket,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -83,6 +91,19 @@ class RunOptions:
             tls_key=args.tls_key,
         )
 
+    def words(self) -> list[str]:
+        """Return the command-line words that ask for the same."""
+        flags = {
+            "--upstream": str(self.upstream),
+            "--listen": str(self.listen),
+            "--admin": "off" if self.admin is None else str(self.admin),
+            "--policy": self.policy,
+            "--workers": str(self.workers),
+            "--tls-cert": self.tls_cert,
+            "--tls-key": self.tls_key,
+        }
+        return [word for flag, value in flags.items() if value for word in (flag, value)]
+
 
 def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     """Serve until a signal ends it; return the exit code."""
@@ -91,26 +112,47 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     except PolicyError as error:
         return _fail(str(error), _USAGE)
     logs.setup(environ)
+    work = _serve(options, policy, environ)
+    if options.workers > 1 and worker_number() is None:
+        work.close()
+        work = supervise(_worker_options(options, policy))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(options, policy, environ))
+            return runner.run(work)
     except StartError as error:
         return _fail(f"readygate: {error}", _NOT_STARTED)
 
 
+def _worker_options(options: RunOptions, policy: Policy) -> WorkerOptions:
+    admin = options.admin
+    return WorkerOptions(
+        argv=(sys.executable, "-m", "proxy", "run", *options.words()),
+        host=options.listen.host,
+        port=options.listen.port,
+        admin=None if admin is None else (admin.host, admin.port),
+        workers=options.workers,
+        upstream=str(options.upstream),
+        policy=policy.name,
+        scheme="https" if options.tls_cert else "http",
+    )
+
+
 async def _serve(options: RunOptions, policy: Policy, environ: Mapping[str, str]) -> int:
-    gate = Gate.build(options.upstream, policy, environ)
     listeners = _listeners(options)
+    gate = Gate.build(options.upstream, policy, environ)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop, number)
     await gate.start(listeners)
-    at = Address(options.listen.host, listeners.public.getsockname()[1])
-    scheme = "https" if listeners.tls else "http"
-    print(  # noqa: T201 - part of the contract
-        f"readygate listening on {scheme}://{at} -> {options.upstream} (policy {policy.name})", flush=True
-    )
+    if worker_number() is not None:
+        announce_ready()  # its supervisor speaks when all are ready
+    else:
+        at = Address(options.listen.host, listeners.public.getsockname()[1])
+        scheme = "https" if listeners.tls else "http"
+        print(  # noqa: T201 - part of the contract
+            f"readygate listening on {scheme}://{at} -> {options.upstream} (policy {policy.name})", flush=True
+        )
     await stop.wait()
     await gate.stop()
     return 0
@@ -123,9 +165,19 @@ def _on_signal(stop: asyncio.Event, number: int) -> None:
 
 
 def _listeners(options: RunOptions) -> Listeners:
+    if worker_number() is not None:
+        return _worker_listeners(options)
     public = _bound(options.listen)
     admin = _bound(options.admin) if options.admin is not None else None
     return Listeners(public, admin, _server_tls(options))
+
+
+def _worker_listeners(options: RunOptions) -> Listeners:
+    try:
+        public = worker_socket(options.listen.host, options.listen.port)
+        return Listeners(public, worker_admin_socket(), _server_tls(options))
+    except OSError as error:
+        raise StartError(f"worker {worker_number()} cannot listen: {error.strerror or error}") from None
 
 
 def _bound(address: Address) -> socket.socket:

@@ -118,7 +118,7 @@ class FrameWalker:
         self._kind = TEXT  # opcode of the message that we are in
         self._grab: bytearray | None = None  # payload of a control frame, while inside one
         self._held: bytearray | None = None  # a frame that may not be passed on, from earlier chunks
-        self._nonces: set[bytes] = set()
+        self._nonces: tuple[bytes, ...] = ()
         self._shut = False
         self.hold_close = False
         self.tap: Tap | None = None
@@ -149,7 +149,7 @@ class FrameWalker:
 
     def expect_pong(self, nonce: bytes) -> None:
         """Cut the pong that carries `nonce` out of the stream, whenever it comes."""
-        self._nonces.add(nonce)
+        self._nonces += (nonce,)
 
     def feed(self, data: bytes) -> bytes:
         """Walk `data`; return what is to be passed on: `data` itself, unless something is kept back."""
@@ -273,7 +273,7 @@ class FrameWalker:
         opcode = self._first & 0x0F
         own = opcode == PONG and payload in self._nonces
         if own:
-            self._nonces.discard(payload)
+            self._nonces = tuple(nonce for nonce in self._nonces if nonce != payload)
         self.notices.append(Control(opcode, payload, own))
         self._shut = opcode == CLOSE and self.hold_close and self._span <= _MAX_HELD
         return own or self._shut

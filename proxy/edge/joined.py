@@ -52,7 +52,7 @@ class Joined:
         self._trace = trace
         self._window, self._validated_ms = learn
         self._done = done
-        self._eof: set[Role] = set()
+        self._eof: tuple[Role, ...] = ()
         self._open = 2
         self._linger: asyncio.TimerHandle | None = None
         self.codes: dict[Role, int] = {}
@@ -83,7 +83,7 @@ class Joined:
 
     def eof_passed(self, leg: Relay) -> bool:
         """Pass the end of one direction on, if that leg closed properly; otherwise end the session."""
-        self._eof.add(leg.role)
+        self._eof += (leg.role,)
         if leg.role not in self.codes:
             self._leg_fell(leg)
             return False
