@@ -118,14 +118,16 @@ class Acceptor:
         route = self._shared.policy.route(path)
         rewritten = route.rewrite(path) + question + query
         if not asks_for_websocket(request):
-            return await self._passes.handle(request, rewritten)
+            response = await self._passes.handle(request, rewritten)
+            self._shared.telemetry.metrics.http_request(response.status)
+            return response
         try:
             key = check_upgrade(request)
         except BadUpgrade as bad:
             _log.warning("bad upgrade: %s", bad.reason, extra={"fields": {"client": request.remote}})
-            response = bad.response()
-            response.force_close()
-            return response
+            refused = bad.response()
+            refused.force_close()
+            return refused
         if self._shared.draining:
             return _unavailable("the gate is stopping", route.settings.retry_after_s)
         offer = self._offer(request, rewritten, key)

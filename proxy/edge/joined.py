@@ -135,11 +135,14 @@ class Joined:
         first = self.ended_by is None
         if first:
             self.ended_by = "client" if leg.role is Role.CLIENT else "upstream"
-        if first and leg.role is Role.UPSTREAM:
-            self._learn()
+        if leg.role is Role.UPSTREAM and Role.UPSTREAM not in self.codes:
+            if first:
+                self._learn()
             # Our own frames go in only at a frame boundary, never after a Close.
             if leg.walker.at_boundary and not self.client.transport.is_closing():
-                self.client.transport.write(close_frame(self._plan.lost_code))
+                # A client that said goodbye, and whose upstream went without a word, hears its own code.
+                code = self.codes.get(Role.CLIENT, self._plan.lost_code)
+                self.client.transport.write(close_frame(code))
         leg.other.transport.close()
         self._start_linger()
 

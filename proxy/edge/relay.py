@@ -121,11 +121,18 @@ class Relay(asyncio.Protocol):
         self._write = transport.write
 
     def join(self, other: Relay, *, writing_paused: bool) -> None:
-        """Make `other` the leg to which this one's bytes go. `writing_paused`: its buffer is full already."""
+        """Make `other` the leg to which this one's bytes go. `writing_paused`: its buffer is full already.
+
+        Reading may have been paused before, because as much was held as may be.
+        """
         self.other = other
         self._write = other.transport.write
+        if self.transport.is_closing():
+            return
         if writing_paused:
             self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
 
     def release(self) -> None:
         """Let go of everything: both legs are closed, and circles would wait for the garbage collector."""
