@@ -43,12 +43,14 @@ clean: ## remove the virtual environment and everything that was built
 # The demo wants the run-time packages and its own; .dev holds those too.
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(make-venv)
-	$(INSTALL) -e '.[demo]'
+	@echo "installing into $(VENV) (the first time this takes a minute)"
+	@$(INSTALL) -e '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(make-venv)
-	$(INSTALL) -e '.[demo,dev]'
+	@echo "installing into $(VENV), with what the tests want (the first time this takes a minute)"
+	@$(INSTALL) -e '.[demo,dev]'
 	@touch $(VENV)/.demo $@
 
 define make-venv
