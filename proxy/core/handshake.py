@@ -236,10 +236,13 @@ class Handshake:
     def _on_bytes(self, event: BytesReceived) -> Iterator[Command]:
         side = self._sides[event.role]
         closed = side.close is not None
-        if side.hold(event.data, event.at_ms):
-            yield PauseReading(event.role)
+        full = side.hold(event.data, event.at_ms)
         if self.finished:
+            if self._told:  # it goes on, but nobody will hear it
+                side.early.clear()
             return
+        if full:
+            yield PauseReading(event.role)
         if side.close is not None and not closed:
             yield from self._on_client_leaving() if side is self._client else self._on_upstream_close(side)
         yield from self._advance(self._sides[event.role])

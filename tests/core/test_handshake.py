@@ -349,6 +349,13 @@ def test_it_ends_in_a_stage_of_the_upstream_which_departs_with_nothing_delivered
     assert handshake.core.early(CLIENT).take() == b""
 
 
+def test_what_a_client_says_after_it_was_told_of_a_failure_is_not_held(script, clock):
+    handshake = script(handshake_plan(client=leg_plan(early_bytes=8))).upgrading(clock)
+    handshake >> DrainStarted(clock.now) << RefuseClient("the gate is stopping") << Ends(status=503)
+    handshake >> said(clock, CLIENT, HELLO)
+    assert handshake.core.early(CLIENT).size == 0
+
+
 def test_it_ends_while_the_101_is_being_written(handshake, clock, end):
     reason, code, outcome = end(handshake.accepting(clock))
     handshake << DepartUpstream(1001) << CloseClient(code, reason)

@@ -173,6 +173,20 @@ def test_its_close_while_its_101_is_written_is_answered_once(handshake, clock):
     handshake >> ClientAccepted(clock.now) << CloseClient(1000)
 
 
+def test_its_close_and_its_end_while_its_101_is_written_leave_nobody_to_answer(handshake, clock):
+    handshake.accepting(clock) >> closed(clock, CLIENT, 1000)
+    handshake << DepartUpstream(1000) << ABANDONED
+    handshake >> LegLost(clock.now, CLIENT)
+    handshake >> ClientAccepted(clock.now)
+
+
+def test_a_client_that_was_closed_while_its_101_was_written_is_not_closed_again(handshake, clock):
+    handshake.accepting(clock) >> DrainStarted(clock.now)
+    handshake << DepartUpstream(1001) << CloseClient(1012, "the gate is stopping") << Ends(close_code=1012)
+    handshake >> closed(clock, CLIENT, 1012)
+    handshake >> ClientAccepted(clock.now)
+
+
 def test_its_close_and_its_end_in_one_go_are_one_leaving(handshake, clock):
     handshake.client_validating(clock) >> closed(clock, CLIENT, 1001)
     handshake << CloseClient(1001) << DepartUpstream(1001) << ABANDONED
