@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--policy", default=str(_POLICY), metavar="NAME|FILE",
-        help="policy of the gate (production, and for one route the knowledge that it begins with a message)",
+        help="policy of the gate (production, and what is known of one route)",
     )  # fmt: skip
     parser.add_argument(
         "--clients",

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _EARLY: Final = CASES[0]
 _AT_ONCE: Final = CASES[1]
-_ANSWER_S: Final = 1.0
+_ANSWER_S: Final = 1.5
 _MANNER: Final = Manner(b"hello", open_timeout_s=15.0, answer_timeout_s=_ANSWER_S)
-_DEAF_S: Final = 0.04  # how long a client needs until its WebSocket code runs
-_PATIENCE_S: Final = 0.03  # how long a client waits that leaves before it is accepted
+_DEAF_S: Final = 0.1  # how long a client needs until its WebSocket code runs
+_PATIENCE_S: Final = 0.04  # how long a client waits that leaves before it is accepted
 _LATE_S: Final = 0.7  # how much later than what needs it a service comes up; longer than a crowd comes
 _SETTLE_S: Final = 5.0
 _CROWD_S: Final = 0.5  # how long a crowd takes to come; all at once only after a restart
@@ -76,7 +76,7 @@ class Faults:
             restart=Fault("backend restarts: nobody listens yet"),
             before_accept=Fault("backend starts: handler raises before accept()"),
             after_accept=Fault("backend starts: accepted, then dropped"),
-            push=Fault("server pushes at once, client starts 40 ms late"),
+            push=Fault("server pushes at once, client starts 100 ms late"),
             gone=Fault("client gone before accept()"),
             healthy=Fault("no fault: a healthy backend", shows_time=True),
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PRICES: Final = tuple({"symbol": symbol, "price": 100 + place} for place, symbol in enumerate("ABC"))
-_LOOKUP_S: Final = 0.08
+_LOOKUP_S: Final = 0.12
 _RANGE: Final = (20_000, 32_000)  # below what outgoing connections take, so that a refused port stays refused
 
 
@@ -62,7 +62,7 @@ class Service:
 
 
 def session_store() -> Service:
-    """A slow one: every lookup takes 80 ms."""
+    """A slow one: every lookup takes 120 ms."""
     return Service(lambda name: f"user {name}", _LOOKUP_S)
 
 

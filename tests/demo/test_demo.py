@@ -85,10 +85,9 @@ def test_every_fault_fails_directly_and_is_served_through_the_gate() -> None:
     table.pop("")
     healthy = table.pop("no fault: a healthy backend")
     assert [cell.partition(",")[0] for cell in healthy] == ["10 of 10 served"] * 2
-    assert table.pop("client gone before accept()") == [
-        "10 errors in the backend's log",
-        "0 errors in the backend's log",
-    ]
+    direct, gate = (int(cell.split()[0]) for cell in table.pop("client gone before accept()"))
+    assert direct > 0, out
+    assert gate == 0, out
     assert len(table) == 5
     for fault, (direct, gate) in table.items():
         assert direct.startswith("0 of 10 served ("), (fault, out)
