@@ -17,6 +17,7 @@ BACK_WITHIN = 1.10
 WARM_UP = 200
 AT_ONCE = 100
 BOUND_S = 20.0
+SETTLE_S = 1.0
 
 
 async def admin(gate: launch.Server, path: str) -> object:
@@ -73,15 +74,20 @@ async def stages(gate: launch.Server, count: int) -> dict[str, object]:
     await close_all(gate, await open_all(gate, WARM_UP), None)
     before, files = process.memory_kb(gate.pid), process.descriptors(gate.pid)
     clients = await open_all(gate, count)
-    during, files_during, open_sessions = process.memory_kb(gate.pid), process.descriptors(gate.pid), 0
+    during, files_during = process.memory_kb(gate.pid), process.descriptors(gate.pid)
     open_sessions = await session_count(gate)
     clean = await close_all(gate, clients, files)
-    await asyncio.sleep(1)
+    await asyncio.sleep(SETTLE_S)
+    after, files_after = process.memory_kb(gate.pid), process.descriptors(gate.pid)
+    sessions_after = await session_count(gate)
+    await close_all(gate, await open_all(gate, count), files)
+    await asyncio.sleep(SETTLE_S)
+    again = process.memory_kb(gate.pid)
     return {
-        "rss_kb": [before[0], during[0], process.memory_kb(gate.pid)[0]],
-        "pss_kb": [before[1], during[1], process.memory_kb(gate.pid)[1]],
-        "descriptors": [files, files_during, process.descriptors(gate.pid)],
-        "sessions": [0, open_sessions, await session_count(gate)],
+        "rss_kb": [before[0], during[0], after[0], again[0]],
+        "pss_kb": [before[1], during[1], after[1], again[1]],
+        "descriptors": [files, files_during, files_after, process.descriptors(gate.pid)],
+        "sessions": [0, open_sessions, sessions_after, await session_count(gate)],
         "clean": clean,
     }
 
@@ -90,15 +96,13 @@ def measure(count: int) -> list[Figure]:
     """Run it: KB per session, and how far memory comes back."""
     with echo_backend() as backend, front.gate(backend.url) as gate:
         seen = uvloop.run(stages(gate, count))
-    before, during, after = seen["rss_kb"]
-    lines = [f"{name:<12}before {b:>8}  with {d:>8}  after {a:>8}" for name, (b, d, a) in table(seen)]
+    before, during, after, _ = seen["rss_kb"]
+    lines = ["{:<12}{:>9}{:>9}{:>9}{:>21}".format("", "before", "with", "after", "after as many again")]
+    for name in ("rss_kb", "pss_kb", "descriptors", "sessions"):
+        lines.append("{:<12}{:>9}{:>9}{:>9}{:>21}".format(name, *seen[name]))
     cost = Figure(
         f"{count} idle sessions", "KB resident each", (during - before) / count, TARGET_KB, lines, seen
     )
     back = Figure("memory after they closed", "of the start", after / before, BACK_WITHIN, [])
     left = seen["descriptors"][2] - seen["descriptors"][0] + seen["sessions"][2]
     return [cost, back, Figure("left behind", "descriptors and sessions", left, 0, [])]
-
-
-def table(seen: dict) -> list[tuple[str, list[int]]]:
-    return [(name, seen[name]) for name in ("rss_kb", "pss_kb", "descriptors", "sessions")]

@@ -40,6 +40,7 @@ class Row:
     log_lines: int = 0
     trouble: list[str] = field(default_factory=list)
     log_sample: str = ""
+    front_log: str = ""
 
     @property
     def served(self) -> int:
@@ -111,11 +112,12 @@ def on_server(row: Row, server: str, count: int, concurrency: int) -> None:
         between = in_between(row, f"http://127.0.0.1:{port}")
         entry = stack.enter_context(between) if between else None
         address = ("127.0.0.1", entry.port if entry else port)
-        run = Run(address, backend, begin, row.via, count, concurrency)
+        run = Run(address, backend, begin, row.via, count, min(concurrency, row.family.at_most))
         row.wanted += count
         row.outcomes += uvloop.run(bounded(row.family, run))
         row.log_lines += run.backend.log_lines()
         row.log_sample = row.log_sample or run.backend.log()[:2000]
+        row.front_log += entry.log() if entry else ""
         if entry and entry.process.poll() is not None:
             row.trouble.append(f"{row.via} ended with {entry.process.returncode}: {entry.log()[-2000:]}")
 
@@ -161,6 +163,7 @@ def finish(rows: list[Row], took_s: float) -> int:
     path.write_text(json.dumps([row.record() for row in rows], indent=1))
     bad = [row for row in rows if row.via == "gate" and not row.good]
     for row in bad:
+        path.with_suffix(f".{row.family.name}.gate.log").write_text(row.front_log)
         print(
             f"FAILED {row.family.title}: gate served {row.served} of {row.wanted}", row.record()["unserved"]
         )
