@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends import front, launch
+from tests.backends import front, launch, wire
 
 UPSTREAM = ["--upstream", "http://127.0.0.1:9"]
 QUIET = ["--listen", "127.0.0.1:0", "--admin", "off"]
@@ -95,6 +95,19 @@ def test_check_prints_a_preset_that_is_itself_valid(tmp_path: Path, preset: str)
     path = tmp_path / "again.yaml"
     path.write_text(printed.stdout)
     assert run_gate("check", str(path)).returncode == 0
+
+
+def test_two_workers_share_a_port_and_one_signal_ends_both(run, stands):
+    async def main(through):
+        for number in range(20):
+            async with await wire.opened(through, "/echo") as client:
+                client.send(wire.text(f"{number}"))
+                assert await client.message() == f"{number}".encode()
+
+    gate = front.gate(stands.backend("flaky").url, workers="2")
+    run(main((gate.host, gate.port)))
+    assert gate.stop() == 0
+    assert not launch.takes_connections(gate)
 
 
 @pytest.mark.parametrize("signum", ["SIGTERM", "SIGINT"])

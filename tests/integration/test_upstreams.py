@@ -84,6 +84,20 @@ def test_a_backend_that_takes_connections_but_never_answers_is_503_at_the_deadli
         run(main((gate.host, gate.port)))
 
 
+def test_a_backend_that_is_killed_ends_its_sessions_as_1014(run):
+    async def main(through, backend):
+        async with await wire.opened(through, "/ws/echo") as client:
+            client.send(wire.text("hello"))
+            assert await client.message() == b"hello"
+            backend.process.kill()
+            with pytest.raises(wire.ClosedError) as closed:
+                await client.message()
+            assert closed.value.code == 1014
+
+    with launch.uvicorn() as backend, front.gate(backend.url) as gate:
+        run(main((gate.host, gate.port), backend))
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_ordinary_http_to_an_unreachable_backend_is_a_problem_document(run, method: str):
     request = f"{method} / HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()

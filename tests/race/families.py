@@ -25,8 +25,8 @@ routes:
         announcement: {evidence: message, json: {path: type, equals: connection_established}, budget_ms: 2000}
 """
 
-# Half of these clients lose what comes together with the 101. The gate waits for their pong before it hands on
-# a push; on a machine that is busy with the race itself, 75 ms may pass before such a client gets to read.
+# Half of these clients lose what comes together with the 101. The gate waits for their pong before it hands
+# on a push; on a machine that is busy with the race itself, 75 ms may pass before such a client gets to read.
 PATIENT = """
 extends: production
 handshake: {client: {validation: {evidence: pong, budget_ms: 500}}}
