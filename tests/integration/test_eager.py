@@ -1,4 +1,4 @@
-"""`accept: eager`: the client has its 101 at once, the backend may take its time, failures are close codes."""
+"""`accept: eager`: the client has its 101 at once, the backend takes its time, failures are close codes."""
 
 from __future__ import annotations
 
