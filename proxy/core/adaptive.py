@@ -33,7 +33,7 @@ class LearnedWindow:
 
     def __init__(self, plan: WindowPlan, *, trusting: bool = False) -> None:
         self._plan = plan
-        self._losses: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)  # (at_ms, age_ms)
+        self._losses: deque[tuple[float, float | None]] = deque(maxlen=_REMEMBERED)  # (at_ms, age_ms)
         self._steady = TRUST if trusting else 0
 
     def width_ms(self, at_ms: float) -> float:
@@ -43,9 +43,9 @@ class LearnedWindow:
             self._losses.popleft()
         if not self._losses:
             return plan.min_ms if self._steady >= TRUST else plan.max_ms
-        if len(self._losses) < ENOUGH:
+        ages = sorted(age for _, age in self._losses if age is not None)
+        if len(ages) < ENOUGH:
             return plan.max_ms
-        ages = sorted(age for _, age in self._losses)
         learned = ages[min(int(len(ages) * PERCENTILE), len(ages) - 1)] * MARGIN
         return min(max(learned, plan.min_ms), plan.max_ms)
 
@@ -53,8 +53,12 @@ class LearnedWindow:
         """Note a leg that stayed up for its window."""
         self._steady += 1
 
-    def lost(self, age_ms: float, at_ms: float) -> None:
-        """Note a leg lost `age_ms` after its validation (0: even before it). Late losses teach nothing."""
-        if age_ms <= self._plan.max_ms:
+    def lost(self, age_ms: float | None, at_ms: float) -> None:
+        """Note a leg lost `age_ms` after its validation (None: before it). Late losses teach nothing."""
+        if age_ms is None or age_ms <= self._plan.max_ms:
             self._losses.append((at_ms, age_ms))
             self._steady = 0
+
+    def doubt(self) -> None:
+        """Note that the peer could not be reached, or refused: it may be starting, and shaky at first."""
+        self._steady = 0

@@ -40,10 +40,11 @@ class UpstreamUnreachable(Event):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamAccepted(Event):
-    """The upstream answered 101. `extensions` is the header's value, verbatim."""
+    """The upstream answered 101. `extensions` is the header's value, verbatim; `tail` came with it."""
 
     subprotocol: str | None = None
     extensions: str | None = None
+    tail: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

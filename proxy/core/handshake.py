@@ -1,4 +1,4 @@
-"""The handshake of one session: both legs, events in, commands out (design: the life of a session).
+"""The handshake of one session: both legs, events in, commands out .
 
 `Handshake.feed` takes one event and returns the commands that follow from it. It dials, redials, runs the
 stages of both legs, holds what either side says too early, and decides: open the gate, refuse the client,
@@ -102,6 +102,7 @@ class Handshake:
         self._at_ms = self._deadline_ms = 0.0
         self._armed_ms: float | None = None
         self._attempt = 0
+        self._cause: str | None = None  # why the last try failed, when no other follows
         self._past_stages: list[StageRecord] = []
         self._status: int | None = None  # the last response that can be mirrored
         self._agreed: tuple[str | None, str | None] | None = None  # subprotocol, extensions
@@ -174,7 +175,7 @@ class Handshake:
             case UpgradeRequested():
                 yield from self._on_upgrade_requested(event)
             case DrainStarted():
-                self._status = None  # design, drain: "pending handshakes get 503 + Retry-After"
+                self._status = None  # the gate's own 503 says when to come back; an old answer would not
                 yield from self._give_up("the gate is stopping", _SERVICE_RESTART, Outcome.FAILED)
 
     def _on_upgrade_requested(self, event: UpgradeRequested) -> Iterator[Command]:
@@ -206,14 +207,14 @@ class Handshake:
             return
         negotiated = (event.subprotocol, event.extensions)
         if self._accepted and negotiated != self._agreed:
-            # Its client was promised something else, so this counts as upstream loss (design: stages).
+            # Its client was promised something else, so this counts as upstream loss .
             self._client.early.clear()
             yield from self._give_up(
                 "the upstream negotiated otherwise", self._plan.lost_code, Outcome.FAILED
             )
             return
         self._agreed = negotiated
-        yield from self._start_stages(upstream, acked=True)
+        yield from self._start_stages(upstream, acked=True, tail=event.tail)
         yield from self._decide()
 
     def _on_upstream_rejected(self, event: UpstreamRejected) -> Iterator[Command]:
@@ -269,7 +270,10 @@ class Handshake:
             yield from self._give_up("the backend was not ready in time", _TRY_AGAIN_LATER, Outcome.TIMEOUT)
             return
         for role in Role:
-            yield from self._advance(self._sides[role])
+            side = self._sides[role]
+            if side.stages:
+                side.stages.ticked = True
+            yield from self._advance(side)
 
     def _on_upstream_lost(self) -> Iterator[Command]:
         upstream = self._upstream
@@ -344,10 +348,11 @@ class Handshake:
         yield from self._redial(cause, again=again)
 
     def _learn_loss(self, side: Side) -> None:
-        """Tell the learned window of this leg how soon it was lost; 0 when it was not even validated."""
+        """Tell the learned window of this leg how soon after its validation it was lost."""
         if side.stages:
             since = side.stages.validated_ms
-            self._windows[side.leg.role].lost(0.0 if since is None else self._at_ms - since, self._at_ms)
+            age_ms = None if since is None else self._at_ms - since
+            self._windows[side.leg.role].lost(age_ms, self._at_ms)
 
     def _redial(self, cause: str, *, again: bool = True) -> Iterator[Command]:
         """This try failed before the gate opened: forget what it said and try again after a while."""
@@ -357,9 +362,11 @@ class Handshake:
             if not self.finished:
                 yield from self._give_up("the client left", _NOTHING, Outcome.ABANDONED)
         elif self._redials.exhausted or not again:
+            self._cause = cause
             upstream.leg.move(Trigger.CLOSE)
             yield from self._give_up("the backend did not stay up", _TRY_AGAIN_LATER, Outcome.FAILED)
         else:
+            self._windows[UPSTREAM].doubt()
             after_ms = self._redials.next_after_ms(cause)
             upstream.leg.move(Trigger.REDIAL)
             if upstream.stages:
@@ -369,8 +376,11 @@ class Handshake:
 
     # -- stages ---------------------------------------------------------------------------------------------
 
-    def _start_stages(self, side: Side, *, acked: bool = False) -> Iterator[Command]:
-        """Begin a leg's stages. `acked`: the upstream's 101 itself shows that our request arrived."""
+    def _start_stages(self, side: Side, *, acked: bool = False, tail: bytes = b"") -> Iterator[Command]:
+        """Begin a leg's stages.
+
+        `acked`: the upstream's 101 itself shows that our request arrived. `tail`: what it said with its 101.
+        """
         role = side.leg.role
         plan = self._plan.leg(role)
         announcement = None
@@ -388,7 +398,12 @@ class Handshake:
             nonce=nonce,
         )
         side.stages.acked = acked
-        yield from side.stages.begin(self._at_ms)
+        if tail and side.hold(tail, self._at_ms):
+            yield PauseReading(role)
+        if side.close is None:
+            yield from side.stages.begin(self._at_ms)
+        else:
+            yield from self._on_upstream_close(side)
 
     def _advance(self, side: Side) -> Iterator[Command]:
         if side.stages is None or side.leg.stage is None or self.finished:
@@ -500,5 +515,6 @@ class Handshake:
                 early_client=self._client.count(),
                 early_upstream=self._upstream.count(),
                 close_code=close_code,
+                cause=self._cause,
             )
         )

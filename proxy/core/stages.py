@@ -31,13 +31,15 @@ class Stages:
     """The run of one leg through its stages, from its 101 until READY.
 
     What was learned is kept in flags, so that a stage whose evidence came early ends as soon as it begins.
+    `ticked` is set when a timer has fired, which it does only after the sockets were read: not having looked
+    proves no quiet, not even for a window of no width.
     `validated_ms` is when validation was over (None before); losses are dated from it.
     """
 
     __slots__ = (
         "_begun_ms", "_leg", "_marks", "_nonce", "_plan", "_poll_ms", "_polled_ms", "_width_ms", "_window",
         "acked", "announcement", "attempt", "due_ms", "failed", "frame", "measurable", "pong", "records",
-        "validated_ms",
+        "ticked", "validated_ms",
     )  # fmt: skip
 
     def __init__(
@@ -62,7 +64,7 @@ class Stages:
         self.announcement = announcement
         self.attempt = attempt
         self.measurable = measurable
-        self.acked = self.frame = self.pong = self.failed = False
+        self.acked = self.frame = self.pong = self.failed = self.ticked = False
         self.validated_ms: float | None = None
         self.due_ms: float | None = None
         self.records: list[StageRecord] = []
@@ -114,7 +116,7 @@ class Stages:
     def _enter(self, at_ms: float) -> Iterator[Command]:
         """Start the clock of the stage that the leg has just come to."""
         stage = self._leg.stage
-        self._begun_ms, self.due_ms = at_ms, None
+        self._begun_ms, self.due_ms, self.ticked = at_ms, None, False
         if stage is None:
             return
         if stage is Stage.STABILIZATION:
@@ -143,7 +145,9 @@ class Stages:
         plan = self._plan_of(stage)
         if self._skips(stage, plan):
             return plan.evidence, StageOutcome.SKIPPED
-        if plan.evidence is not Evidence.FIXED and (proof := self._proof(stage, at_ms)) is not None:
+        if plan.evidence is Evidence.QUIET and not (self.ticked and at_ms >= self._begun_ms + plan.budget_ms):
+            return None
+        if plan.evidence is not Evidence.FIXED and (proof := self._proof(stage)) is not None:
             return proof, StageOutcome.PROVED
         if at_ms >= self._begun_ms + plan.budget_ms:
             return plan.evidence, StageOutcome.EXPIRED
@@ -156,14 +160,12 @@ class Stages:
         blind = stage is Stage.PROPAGATION and plan.evidence is Evidence.ACKED and not self.measurable
         return plan.budget_ms <= 0 or (blind and not self.acked and not self.frame)
 
-    def _proof(self, stage: Stage, at_ms: float) -> Evidence | None:
+    def _proof(self, stage: Stage) -> Evidence | None:
         if stage is Stage.PROPAGATION:
             return Evidence.FRAME if self.frame else Evidence.ACKED if self.acked else None
         if stage is Stage.VALIDATION:
             return Evidence.FRAME if self.frame else Evidence.PONG if self.pong else None
         if stage is Stage.STABILIZATION:
-            if at_ms < self._begun_ms + self._width_ms:
-                return None
             self._window.survived()
             return Evidence.QUIET
         return Evidence.MESSAGE if self.announcement is not None and self.announcement.heard else None

@@ -65,7 +65,7 @@ class ExactRequest(ClientRequest):
             task = self._writer = asyncio.create_task(self.write_bytes(writer, conn))
         else:
             protocol.start_timeout()
-        self.response = self.response_class(
+        response = self.response_class(
             self.method,
             self.original_url,
             writer=task,
@@ -77,7 +77,8 @@ class ExactRequest(ClientRequest):
             session=self.session,
             stream_writer=writer,
         )
-        return self.response
+        self.response = response  # type: ignore[assignment] # declared as None
+        return response
 
 
 def exactly(head: Head) -> Middleware:

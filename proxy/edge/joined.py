@@ -30,7 +30,7 @@ class Joined:
     """Two relays and what is remembered of them. `done` is called when both legs are closed."""
 
     __slots__ = (
-        "_done", "_eof", "_linger", "_loop", "_open", "_plan", "_trace", "_validated_ms", "_window",
+        "_done", "_eof", "_linger", "_loop", "_open", "_plan", "_told", "_trace", "_validated_ms", "_window",
         "client", "codes", "ended_by", "upstream",
     )  # fmt: skip
 
@@ -55,6 +55,7 @@ class Joined:
         self._eof: tuple[Role, ...] = ()
         self._open = 2
         self._linger: asyncio.TimerHandle | None = None
+        self._told: int | None = None  # the code of our own Close to the client
         self.codes: dict[Role, int] = {}
         self.ended_by: EndedBy | None = None
         self.client = Relay(Role.CLIENT, client.transport, walkers[0], self)
@@ -88,22 +89,23 @@ class Joined:
             self._leg_fell(leg)
             return False
         other = leg.other
-        if other.role in self._eof or not other.transport.can_write_eof():
+        if other.role in self._eof or other.transport.is_closing():
             other.transport.close()
             return False
-        if not other.transport.is_closing():
-            other.transport.write_eof()
-        self._start_linger()
-        return True
+        return self._end_writing(other)
 
     def relay_lost(self, leg: Relay, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is gone
         """End the other leg, too; when both are gone, so is the session."""
         self._open -= 1
+        leg.other.mute()
         if leg.role not in self._eof and leg.role not in self.codes:
             self._leg_fell(leg)
         if self._open:
-            leg.other.transport.close()
-            self._start_linger()
+            if leg.role in self.codes and leg.other.role not in self._eof:
+                self._end_writing(leg.other)
+            else:
+                leg.other.transport.close()
+                self._start_linger()
             return
         if self._linger is not None:
             self._linger.cancel()
@@ -115,15 +117,14 @@ class Joined:
     # -- ends -----------------------------------------------------------------------------------------------
 
     def close(self, client_code: int, upstream_code: int, mask: bytes) -> None:
-        """End both legs because the gate stops. A Close goes in only where a frame ends."""
+        """End both legs because the gate stops: a Close where a frame ends, and never after a Close."""
         self.ended_by = self.ended_by or "gate"
         if self.upstream.walker.at_boundary and Role.UPSTREAM not in self.codes:
-            self.client.transport.write(close_frame(client_code))
+            self._tell_client(client_code)
         if self.client.walker.at_boundary and Role.CLIENT not in self.codes:
             self.upstream.transport.write(close_frame(upstream_code, mask=mask))
-        self.client.transport.close()
-        self.upstream.transport.close()
-        self._start_linger()
+        self._end_writing(self.client)
+        self._end_writing(self.upstream)
 
     def abort(self) -> None:
         """End both legs at once."""
@@ -135,16 +136,39 @@ class Joined:
         first = self.ended_by is None
         if first:
             self.ended_by = "client" if leg.role is Role.CLIENT else "upstream"
-        if leg.role is Role.UPSTREAM and Role.UPSTREAM not in self.codes:
-            if first:
-                self._learn()
-            # Our own frames go in only at a frame boundary, never after a Close.
-            if leg.walker.at_boundary and not self.client.transport.is_closing():
-                # A client that said goodbye, and whose upstream went without a word, hears its own code.
-                code = self.codes.get(Role.CLIENT, self._plan.lost_code)
-                self.client.transport.write(close_frame(code))
-        leg.other.transport.close()
+        if leg.role is Role.CLIENT or Role.UPSTREAM in self.codes:
+            leg.other.transport.close()
+            self._start_linger()
+            return
+        leg.other.mute()
+        if first:
+            self._learn()
+        if leg.walker.at_boundary:
+            # A client that said goodbye, and whose upstream went without a word, hears its own code.
+            self._tell_client(self.codes.get(Role.CLIENT, self._plan.lost_code))
+            self._end_writing(self.client)
+        else:  # inside a frame nothing of ours may go in
+            self.client.transport.close()
+            self._start_linger()
+
+    def _tell_client(self, code: int) -> None:
+        """Write a Close of our own to the client."""
+        if not self.client.transport.is_closing():
+            self._told = code
+            self.client.transport.write(close_frame(code))
+
+    def _end_writing(self, leg: Relay) -> bool:
+        """Write no more to this leg, but read on until its peer ends, too; return whether that is possible.
+
+        A close with bytes unread would be a reset, and might cost the peer what was written last.
+        """
         self._start_linger()
+        leg.other.mute()
+        if leg.transport.is_closing() or not leg.transport.can_write_eof():
+            leg.transport.close()
+            return False
+        leg.transport.write_eof()
+        return True
 
     def _learn(self) -> None:
         if self._validated_ms is not None:
@@ -158,7 +182,7 @@ class Joined:
     def _report(self) -> SessionReport:
         return SessionReport(
             ended_by=self.ended_by or "gate",
-            client_code=self.codes.get(Role.CLIENT),
+            client_code=self.codes.get(Role.CLIENT, self._told),
             upstream_code=self.codes.get(Role.UPSTREAM),
             client=_traffic(self.client.walker),
             upstream=_traffic(self.upstream.walker),

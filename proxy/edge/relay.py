@@ -10,6 +10,8 @@ import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.core.frames import FrameWalker
     from proxy.core.plan import Role
 
@@ -118,7 +120,7 @@ class Relay(asyncio.Protocol):
         self.walker = walker
         self._owner = owner
         self.other: Relay = self
-        self._write = transport.write
+        self._write: Callable[[bytes], None] = transport.write
 
     def join(self, other: Relay, *, writing_paused: bool) -> None:
         """Make `other` the leg to which this one's bytes go. `writing_paused`: its buffer is full already.
@@ -133,6 +135,10 @@ class Relay(asyncio.Protocol):
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
+
+    def mute(self) -> None:
+        """Pass on nothing more of what this leg says; it is walked and counted still."""
+        self._write = _discard
 
     def release(self) -> None:
         """Let go of everything: both legs are closed, and circles would wait for the garbage collector."""
@@ -164,3 +170,7 @@ class Relay(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the leg."""
         self._owner.relay_lost(self, exc)
+
+
+def _discard(_: bytes) -> None:
+    """Stand in for a transport that takes no more."""

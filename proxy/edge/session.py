@@ -7,7 +7,6 @@ handshake needed is let go, so that an idle session costs little.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 from dataclasses import dataclass
@@ -21,14 +20,16 @@ from proxy.core.leg import State
 from proxy.core.plan import Role
 from proxy.edge.acked import all_acked
 from proxy.edge.departing import Departing
-from proxy.edge.dial import Dial, DialError, upgrade_request
 from proxy.edge.joined import Joined
 from proxy.edge.relay import Held
 from proxy.edge.shared import mask_key, now_ms
 from proxy.edge.switching import eager_response, mirrored_response
 from proxy.edge.takeover import Inbound
+from proxy.edge.tries import Tries
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiohttp import web
 
     from proxy.core.events import Event
@@ -67,8 +68,8 @@ class Session:
     """One client connection from its upgrade request until both legs are closed."""
 
     __slots__ = (
-        "_answer", "_client", "_closing", "_departing", "_dial", "_events", "_handshake", "_inbound",
-        "_linger", "_offer", "_response", "_shared", "_timer", "_trace", "_try", "_upstream",
+        "_accepted", "_answer", "_client", "_closing", "_departing", "_events", "_handshake", "_inbound",
+        "_linger", "_shared", "_timer", "_trace", "_tries", "_upstream",
         "id", "joined", "peer", "redials", "route", "started_ms",
     )  # fmt: skip
 
@@ -83,15 +84,13 @@ class Session:
         self.joined: Joined | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._shared = shared
-        self._offer: Offer | None = offer
         self._trace = trace
         self._handshake: Handshake | None = shared.handshake(route)
         self._events: list[Event] = []  # the first is being carried out
         self._answer: asyncio.Future[Refusal | None] = shared.loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._try: asyncio.Task[None] | asyncio.TimerHandle | None = None
-        self._dial: Dial | None = None
-        self._response: Response | None = None
+        self._tries: Tries | None = Tries(shared, route, trace, offer, self)
+        self._accepted: Response | None = None  # the upstream's 101
         self._upstream: Held | None = None
         self._departing: Departing | None = None
         self._closing = False
@@ -104,9 +103,9 @@ class Session:
         """Run the handshake. Return the refusal that aiohttp is to send, or None: the connection is ours."""
         self._shared.sessions.add(self)
         assert self._inbound is not None
-        tail, offer = self._inbound.tail, self._offer
-        assert offer is not None
-        self._feed(events.UpgradeRequested(self.started_ms, offer.subprotocols))
+        assert self._tries is not None
+        tail = self._inbound.tail
+        self._feed(events.UpgradeRequested(self.started_ms, self._tries.offer.subprotocols))
         if tail:
             self._feed(events.BytesReceived(now_ms(), Role.CLIENT, tail))
         if self._client.transport is None or self._client.transport.is_closing():
@@ -137,10 +136,9 @@ class Session:
         return LegView(self._handshake.state(role), walker.messages, walker.payload_bytes, early)
 
     def answered(self) -> None:
-        """Note that the refusal was sent: aiohttp has the connection, and the upstream's may go."""
-        if self._dial is not None:
-            self._dial.abort()
-            self._dial = None
+        """Note that the refusal was sent: aiohttp has the connection, and the rejection's may go."""
+        if self._tries is not None:
+            self._tries.release()
         self._client.connected = False
         self._check_over()
 
@@ -153,7 +151,9 @@ class Session:
 
     def abort(self) -> None:
         """End both legs at once, whatever they are doing."""
-        self._stop_try()
+        if self._tries is not None:
+            self._tries.stop()
+            self._tries.release()
         if self.joined is not None:
             self.joined.abort()
         if self._departing is not None:
@@ -176,13 +176,35 @@ class Session:
         if leg is self._client or leg is self._upstream:
             self._feed(events.LegLost(now_ms(), leg.role))
         if leg is self._upstream:
-            self._drop_upstream()
+            if not self._answer_is_held():
+                self._drop_upstream()
         elif leg is self._client and self._inbound is not None:
             self._forget_inbound()
         self._check_over()
 
     def leg_drained(self, leg: Held) -> None:
         """Nothing waits for it while the gate is closed."""
+
+    def _answer_is_held(self) -> bool:
+        """Whether the upstream is gone after a Close of its own, which the client has still to hear."""
+        handshake = self._handshake
+        return handshake is not None and not handshake.finished and handshake.close(Role.UPSTREAM) is not None
+
+    # -- TryOwner -------------------------------------------------------------------------------------------
+
+    def try_told(self, event: Event) -> None:
+        """Take what happened to a try."""
+        self._feed(event)
+
+    def try_accepted(self, response: Response) -> Held:
+        """Take the upstream's 101 and make the leg that is to have its connection."""
+        self._accepted = response
+        self._upstream = Held(Role.UPSTREAM, self)
+        return self._upstream
+
+    def try_ended(self) -> None:
+        """Note that a try came to its end."""
+        self._check_over()
 
     # -- the core's commands --------------------------------------------------------------------------------
 
@@ -218,14 +240,18 @@ class Session:
                 if leg is not None and leg.transport is not None:
                     leg.transport.pause_reading()
             case do.Dial(attempt=attempt, after_ms=after_ms):
-                self._try = self._shared.loop.call_later(after_ms / 1000, self._start_try, attempt)
+                assert self._tries is not None
+                self.redials = attempt - 1
+                self._tries.start(attempt, after_ms)
             case do.DropUpstream():
-                self._stop_try()
+                assert self._tries is not None
+                self._tries.stop()
                 self._drop_upstream()
             case do.AcceptClient(subprotocol=subprotocol):
                 self._accept_client(subprotocol)
             case do.MirrorResponse():
-                self._refuse(Refusal(self._response))
+                assert self._tries is not None
+                self._refuse(Refusal(self._tries.rejection))
             case do.RefuseClient(reason=reason):
                 self._refuse(Refusal(None, reason))
             case do.CloseClient(code=code, reason=reason):
@@ -256,7 +282,13 @@ class Session:
     def _arm(self, at_ms: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._shared.loop.call_later(max(at_ms - now_ms(), 0.0) / 1000, self._timer_fired)
+        self._timer = self._shared.loop.call_later(max(at_ms - now_ms(), 0.0) / 1000, self._timer_due)
+
+    def _timer_due(self) -> None:
+        # Timers run before the sockets are polled, so a busy loop might take silence for quiet. Two turns on,
+        # what the kernel has was read.
+        loop = self._shared.loop
+        loop.call_soon(loop.call_soon, self._timer_fired)
 
     def _timer_fired(self) -> None:
         self._feed(events.TimerFired(now_ms()))
@@ -270,13 +302,14 @@ class Session:
     def _accept_client(self, subprotocol: str | None) -> None:
         """Write the 101; from here on the connection is ours."""
         started_ms = now_ms()
-        assert self._offer is not None
-        if self._response is not None:
-            head = mirrored_response(self._response)
+        tries = self._tries
+        assert tries is not None
+        if self._accepted is not None:
+            head = mirrored_response(self._accepted)
         else:
-            head = eager_response(self._offer, subprotocol)
+            head = eager_response(tries.offer, subprotocol)
+            tries.offer = tries.offer.agreed(subprotocol)
         self._forget_inbound()
-        self._offer = self._offer.agreed(subprotocol) if self._response is None else self._offer
         self._write(self._client, head)
         at_ms = now_ms()
         self._trace.accept_ended(started_ms, at_ms)
@@ -303,70 +336,6 @@ class Session:
             self._linger = self._shared.loop.call_later(_LINGER_S, transport.abort)
 
     # -- the upstream leg -----------------------------------------------------------------------------------
-
-    def _start_try(self, attempt: int) -> None:
-        self._try = self._shared.loop.create_task(self._run_try(attempt))
-
-    async def _run_try(self, attempt: int) -> None:
-        """Dial once, and tell the core how it went."""
-        shared, trace, offer = self._shared, self._trace, self._offer
-        assert offer is not None
-        settings = self.route.settings
-        dial = self._dial = Dial(shared.loop, shared.upstream, shared.tls)
-        self.redials = attempt - 1
-        trace.connect_started(attempt, now_ms())
-        try:
-            await dial.connect(settings.upstream.connect_timeout_s, settings.upstream.tls.server_name)
-        except DialError as error:
-            trace.connect_ended(now_ms(), error.cause)
-            self._feed(events.UpstreamUnreachable(now_ms(), error.cause))
-            return
-        at_ms = now_ms()
-        trace.connect_ended(at_ms, None)
-        self._feed(events.UpstreamConnected(at_ms))
-        traced = trace.upgrade_started(attempt, at_ms)
-        head = upgrade_request(offer.target, offer.fields(shared.telemetry.trace_fields, traced))
-        try:
-            response = await dial.upgrade(head, offer.key, settings.handshake.redial.statuses)
-        except DialError as error:
-            trace.upgrade_ended(now_ms(), None, error.cause)
-            dial.abort()
-            self._feed(events.LegLost(now_ms(), Role.UPSTREAM))
-            self._check_over()
-            return
-        trace.upgrade_ended(now_ms(), response.status, None)
-        self._take_response(dial, response)
-
-    def _take_response(self, dial: Dial, response: Response) -> None:
-        self._response = response
-        if response.accepted:
-            leg = self._upstream = Held(Role.UPSTREAM, self)
-            tail = dial.outbound.hand_over(leg)
-            transport = leg.transport = dial.outbound.transport
-            assert transport is not None
-            self._dial = None
-            self._feed(events.UpstreamAccepted(now_ms(), response.subprotocol, response.extensions))
-            if tail:
-                leg.data_received(tail)
-            if transport.is_closing():  # it went before we had it
-                leg.connection_lost(None)
-            return
-        if response.rest is None:
-            dial.abort()
-        self._feed(events.UpstreamRejected(now_ms(), response.status, held=response.rest is None))
-        self._check_over()
-
-    def _stop_try(self) -> None:
-        """Stop a try that is under way or planned, unless it is the one that is asking."""
-        running, self._try = self._try, None
-        if isinstance(running, asyncio.Task):
-            if running is not asyncio.current_task():
-                running.cancel()
-        elif running is not None:
-            running.cancel()
-        if self._dial is not None:
-            self._dial.abort()
-            self._dial = None
 
     def _drop_upstream(self) -> None:
         leg, self._upstream = self._upstream, None
@@ -430,30 +399,26 @@ class Session:
     def _let_go(self) -> None:
         """Free what only the handshake needed."""
         if self.joined is not None:
-            self._handshake = self._offer = self._response = None
-            self._try = self._timer = self._upstream = None
+            self._handshake = self._tries = self._accepted = self._timer = self._upstream = None
             self._client.connected = False
-        else:
+            return
+        if self._tries is not None:
             # An upgrade that is still under way is let finish (accept() must not trip), but not for ever.
-            limit_s = self.route.settings.departure.max_s
-            if isinstance(self._try, asyncio.Task) and not self._try.done():
-                self._timer = self._shared.loop.call_later(limit_s, self._stop_try)
-            self._check_over()
+            self._tries.limit(self.route.settings.departure.max_s)
+        self._check_over()
 
     def _check_over(self) -> None:
         """End the session once it is decided and no leg is left."""
         if self.joined is not None or self._handshake is None or not self._handshake.finished:
             return
-        trying = isinstance(self._try, asyncio.Task) and not self._try.done()
-        trying = trying and self._try is not asyncio.current_task()
-        if self._client.connected or self._upstream is not None or trying:
-            return
-        self._over()
+        trying = self._tries is not None and self._tries.under_way
+        if not (self._client.connected or self._upstream is not None or trying):
+            self._over()
 
     def _over(self) -> None:
         for timer in (self._timer, self._linger):
             if timer is not None:
                 timer.cancel()
         self._client.release()
-        self.joined = self._timer = self._linger = self._try = None
+        self.joined = self._timer = self._linger = self._tries = None
         self._shared.forget(self)

@@ -116,15 +116,19 @@ class Outbound:
             if message.code >= 200 or message.code == _SWITCHING_PROTOCOLS:  # noqa: PLR2004
                 return message, body
 
-    def hand_over(self, ours: asyncio.Protocol) -> bytes:
-        """Put `ours` in aiohttp's place, and return what came behind the 101."""
+    def hand_over(self, ours: asyncio.Protocol) -> tuple[bytes, bool]:
+        """Put `ours` in aiohttp's place. Return what came behind the 101, and whether the connection is over.
+
+        If it is, aiohttp has had the `connection_lost` that nobody else will get.
+        """
         collector = _TailCollector()
         protocol = self._protocol
+        over = protocol.transport is None
         protocol.set_parser(collector, None)
         assert self.transport is not None
         self.transport.set_protocol(ours)
         protocol.transport = None
-        return collector.tail
+        return collector.tail, over
 
     def abort(self) -> None:
         """End the connection at once."""

@@ -81,7 +81,11 @@ def handshake_error(report: HandshakeReport) -> str:
     if report.outcome is Outcome.TIMEOUT:
         return "timeout"
     if report.outcome is Outcome.FAILED:
-        return report.redials[-1] if report.redials else str(report.status or "failed")
+        if report.cause is not None:
+            return report.cause
+        if report.close_code is not None:
+            return f"close_{report.close_code}"
+        return str(report.status or "failed")
     return str(report.status) if (report.status or 0) >= _SERVER_ERROR else ""
 
 

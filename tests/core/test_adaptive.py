@@ -103,3 +103,19 @@ def test_it_remembers_a_bounded_number_of_losses():
 def test_a_window_of_nothing_learns_nothing_and_costs_nothing():
     window = window_after(lost=[0.0] * ENOUGH, plan=WindowPlan(0.0, 0.0))
     assert window.width_ms(0.0) == 0.0
+
+
+def test_losses_before_validation_never_narrow_the_window():
+    window = LearnedWindow(WindowPlan(0.0, 25.0))
+    for _ in range(100):
+        window.lost(None, 0.0)
+    assert window.width_ms(0.0) == 25.0
+
+
+def test_a_peer_that_was_not_reached_is_not_trusted_until_legs_stayed_up_again():
+    window = LearnedWindow(WindowPlan(0.0, 25.0))
+    for _ in range(TRUST):
+        window.survived()
+    assert window.width_ms(0.0) == 0.0
+    window.doubt()
+    assert window.width_ms(0.0) == 25.0

@@ -94,7 +94,8 @@ def test_on_a_trusted_route_the_gate_opens_after_the_least_time(script, clock):
     handshake >> said(clock, UPSTREAM, PONGS[UPSTREAM]) << ArmTimer(1)
     handshake >> TimerFired(clock.ms(1)) << AcceptClient()
     handshake >> ClientAccepted(clock.now) << PollAcked(CLIENT)
-    handshake >> said(clock, CLIENT, HELLO) << OpenGate() << Ends(outcome=Outcome.READY)
+    handshake >> said(clock, CLIENT, HELLO) << ArmTimer(clock.now)
+    handshake >> TimerFired(clock.now) << OpenGate() << Ends(outcome=Outcome.READY)
 
 
 def test_a_client_that_speaks_first_does_not_wait_for_its_own_pong(script, clock):
@@ -454,3 +455,9 @@ def test_an_own_pong_is_cut_even_if_it_is_the_first_thing_behind_a_torso(handsha
     handshake.client_validating(clock) >> said(clock, CLIENT, start[:40])
     handshake >> said(clock, CLIENT, start[40:] + PONGS[CLIENT] + rest)
     assert handshake.core.early(CLIENT).take() == start + rest
+
+
+def test_what_comes_with_the_101_is_held_before_a_gate_without_stages_opens(script, clock):
+    handshake = script(bare_plan()).upgrading(clock)
+    handshake >> UpstreamAccepted(clock.now, tail=frame(TEXT, b"hello")) << AcceptClient()
+    assert handshake.core.early(UPSTREAM).take() == frame(TEXT, b"hello")

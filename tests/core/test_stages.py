@@ -45,6 +45,8 @@ class Run:
         return list(self.stages.begin(at_ms))
 
     def at(self, at_ms, **learned):
+        if not learned:  # then it is the timer that fired
+            self.stages.ticked = True
         for name, value in learned.items():
             if name == "pong":
                 self.stages.note_pong(at_ms)
@@ -228,12 +230,14 @@ def test_stabilization_of_a_trusted_route_costs_its_minimum():
     assert run.record(Stage.STABILIZATION) == (Evidence.QUIET, PROVED, 1.0)
 
 
-def test_a_window_whose_minimum_is_nothing_costs_nothing_once_it_is_trusted():
+def test_a_window_whose_minimum_is_nothing_costs_one_look_at_the_sockets_once_it_is_trusted():
     window = LearnedWindow(WindowPlan(0.0, 25.0))
     for _ in range(TRUST):
         window.survived()
     run = only(Stage.STABILIZATION, window=window, stabilization=WindowPlan(0.0, 25.0))
     run.begin()
+    assert (run.state, run.due_ms) == (State.STABILIZATION, 0.0)
+    run.at(0.0)
     assert run.record(Stage.STABILIZATION) == (Evidence.QUIET, PROVED, 0.0)
 
 
@@ -246,6 +250,15 @@ def test_each_leg_that_stays_up_is_told_to_the_window_once():
         run.at(25.0)
         run.at(26.0)
     assert window.width_ms(0.0) == 1.0
+
+
+def test_quiet_is_not_proved_before_a_timer_says_that_the_sockets_were_read():
+    run = only(Stage.STABILIZATION)
+    run.begin()
+    run.at(30.0, acked=True)  # a busy loop comes late, and has not looked yet
+    assert run.state is State.STABILIZATION
+    run.at(30.1)
+    assert run.record(Stage.STABILIZATION) == (Evidence.QUIET, PROVED, 30.1)
 
 
 def test_the_width_is_taken_when_the_stage_begins():
