@@ -19,6 +19,11 @@ class EarlyBuffer:
         self._chunks: list[bytes] = []
         self._whole = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether the watermark is reached."""
+        return self.size >= self.high_bytes
+
     def push(self, chunk: bytes, *, torso: int) -> bool:
         """Hold `chunk`. Return whether the watermark is reached.
 
@@ -29,7 +34,7 @@ class EarlyBuffer:
             self.size += len(chunk)
             self.total += len(chunk)
         self._whole = self.size - torso
-        return self.size >= self.high_bytes
+        return self.full
 
     def take(self) -> bytes:
         """Return everything held, and forget it."""

@@ -398,6 +398,7 @@ class Handshake:
             nonce=nonce,
         )
         side.stages.acked = acked
+        side.stages.deaf = side.early.full
         if tail and side.hold(tail, self._at_ms):
             yield PauseReading(role)
         if side.close is None:

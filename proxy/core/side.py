@@ -52,6 +52,7 @@ class Side:
         if self.stages and data:
             self.stages.acked = True  # any byte that the peer sends after our 101 shows that it got there
             self.stages.frame = self.stages.frame or frames > 0
+            self.stages.deaf = full
         return full
 
     def abort(self, at_ms: float) -> None:

@@ -33,13 +33,14 @@ class Stages:
     What was learned is kept in flags, so that a stage whose evidence came early ends as soon as it begins.
     `ticked` is set when a timer has fired, which it does only after the sockets were read: not having looked
     proves no quiet, not even for a window of no width.
+    `deaf`: as much of this leg is held as may be, so nothing more is read of it and nothing can prove it.
     `validated_ms` is when validation was over (None before); losses are dated from it.
     """
 
     __slots__ = (
         "_begun_ms", "_leg", "_marks", "_nonce", "_plan", "_poll_ms", "_polled_ms", "_width_ms", "_window",
-        "acked", "announcement", "attempt", "due_ms", "failed", "frame", "measurable", "pong", "records",
-        "ticked", "validated_ms",
+        "acked", "announcement", "attempt", "deaf", "due_ms", "failed", "frame", "measurable", "pong",
+        "records", "ticked", "validated_ms",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +65,7 @@ class Stages:
         self.announcement = announcement
         self.attempt = attempt
         self.measurable = measurable
-        self.acked = self.frame = self.pong = self.failed = self.ticked = False
+        self.acked = self.frame = self.pong = self.failed = self.ticked = self.deaf = False
         self.validated_ms: float | None = None
         self.due_ms: float | None = None
         self.records: list[StageRecord] = []
@@ -156,7 +157,9 @@ class Stages:
     def _skips(self, stage: Stage, plan: StagePlan) -> bool:
         if stage is Stage.STABILIZATION and isinstance(self._plan.stabilization, WindowPlan):
             return self._plan.stabilization.max_ms <= 0
-        # Where nothing shows what was acked, waiting for it would be a fixed sleep.
+        # Where nothing can come that proves a stage, waiting for it would be a fixed sleep.
+        if self.deaf and stage in {Stage.VALIDATION, Stage.ANNOUNCEMENT} and self._proof(stage) is None:
+            return plan.evidence is not Evidence.FIXED
         blind = stage is Stage.PROPAGATION and plan.evidence is Evidence.ACKED and not self.measurable
         return plan.budget_ms <= 0 or (blind and not self.acked and not self.frame)
 

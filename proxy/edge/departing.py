@@ -59,14 +59,16 @@ class Departing:
                 if not self._told:
                     code, _ = parse_close(notice.payload)
                     leg.transport.write(close_frame(code, mask=mask_key()))
-                leg.transport.close()
+                self._close(leg.transport)
         self._walker.notices.clear()
 
-    def leg_lost(self, leg: Held, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is gone
-        """End: the upstream is gone."""
+    def leg_lost(self, leg: Held, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is over
+        """Close, too: the upstream has said its last."""
+        self._close(leg.transport)
+
+    def leg_gone(self, leg: Held) -> None:  # noqa: ARG002 - there is only one
+        """End: its transport is closed."""
         self._timer.cancel()
-        if leg.transport is not None:
-            leg.transport.close()
         self._done()
 
     def leg_drained(self, leg: Held) -> None:
@@ -86,8 +88,15 @@ class Departing:
         transport = self._leg.transport
         assert transport is not None
         if self._code is None:
-            transport.close()  # the same abnormal end that the client made
+            self._close(transport)  # the same abnormal end that the client made
             return
         self._told = True
         transport.write(close_frame(self._code, mask=mask_key()))
         self._timer = self._loop.call_later(_CLOSING_S, transport.abort)
+
+    def _close(self, transport: asyncio.Transport | None) -> None:
+        """Close the connection when what was written is flushed; an upstream that does not read is cut."""
+        self._timer.cancel()
+        if transport is not None:
+            transport.close()
+            self._timer = self._loop.call_later(_CLOSING_S, transport.abort)

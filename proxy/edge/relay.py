@@ -23,7 +23,10 @@ class HeldOwner(Protocol):
         """Take bytes of this leg."""
 
     def leg_lost(self, leg: Held, exc: Exception | None) -> None:
-        """Note that this leg's connection is over (EOF, or lost); called once."""
+        """Note that this leg has said its last (EOF, or lost); called once."""
+
+    def leg_gone(self, leg: Held) -> None:
+        """Note that this leg's transport is closed; called once, after `leg_lost`."""
 
     def leg_drained(self, leg: Held) -> None:
         """Note that what was written to this leg is below its low watermark again."""
@@ -36,6 +39,9 @@ class _Nobody:
         """Too late."""
 
     def leg_lost(self, leg: Held, exc: Exception | None) -> None:
+        """Known."""
+
+    def leg_gone(self, leg: Held) -> None:
         """Known."""
 
     def leg_drained(self, leg: Held) -> None:
@@ -78,6 +84,7 @@ class Held(asyncio.Protocol):
         """End the leg."""
         self.connected = False
         self._tell(exc)
+        self._owner.leg_gone(self)
 
     def pause_writing(self) -> None:
         """Remember it: the relay starts with it."""

@@ -180,6 +180,11 @@ class Session:
                 self._drop_upstream()
         elif leg is self._client and self._inbound is not None:
             self._forget_inbound()
+
+    def leg_gone(self, leg: Held) -> None:
+        """Take it that a leg's transport is closed."""
+        if leg is self._upstream and not self._answer_is_held():
+            self._upstream = None
         self._check_over()
 
     def leg_drained(self, leg: Held) -> None:
@@ -403,6 +408,8 @@ class Session:
             self._client.connected = False
             return
         if self._tries is not None:
+            if self._answer.result() is None:
+                self._tries.release()  # nobody wants the rejection
             # An upgrade that is still under way is let finish (accept() must not trip), but not for ever.
             self._tries.limit(self.route.settings.departure.max_s)
         self._check_over()

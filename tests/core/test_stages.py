@@ -454,3 +454,12 @@ def test_a_leg_that_is_lost_when_it_is_ready_records_nothing_more():
     before = run.records()
     run.stages.abort(3.0)
     assert run.records() == before
+
+
+@pytest.mark.parametrize("stage", [Stage.VALIDATION, Stage.ANNOUNCEMENT])
+def test_a_leg_that_is_not_read_any_more_is_not_waited_for(stage):
+    run = only(stage, announcement=StagePlan(Evidence.MESSAGE, 2000.0))
+    run.stages.deaf = True
+    run.begin()
+    assert run.state is State.READY
+    assert run.record(stage)[1] is SKIPPED
