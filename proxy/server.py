@@ -181,7 +181,8 @@ class Gate:
     async def _health(self, name: str) -> web.StreamResponse:
         status, body = health(self, name)
         kind = "application/json" if status != 404 else "application/problem+json"  # noqa: PLR2004
-        return web.Response(status=status, body=body, content_type=kind)
+        headers = {"Server": "readygate", "Cache-Control": "no-store"}
+        return web.Response(status=status, body=body, content_type=kind, headers=headers)
 
 
 def _snapshot(session: Session, at_ms: float) -> SessionSnapshot:

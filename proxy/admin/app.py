@@ -1,4 +1,4 @@
-"""The admin listener: health, metrics, sessions, policy and events, all read-only (design, section 9)."""
+"""The admin listener: health, metrics, sessions, policy and events, all read-only."""
 
 from __future__ import annotations
 
@@ -104,4 +104,9 @@ def _answer(body: bytes, content_type: str, status: int = HTTPStatus.OK) -> web.
 
 
 def _headers(content_type: str) -> dict[str, str]:
-    return {"Content-Type": content_type, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return {
+        "Content-Type": content_type,
+        "Cache-Control": "no-store",
+        "Server": "readygate",
+        "X-Content-Type-Options": "nosniff",
+    }

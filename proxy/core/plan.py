@@ -17,7 +17,7 @@ class Role(StrEnum):
 
 
 class Stage(StrEnum):
-    """A step of a leg's readiness, in the order in which they run (design: stages)."""
+    """A step of a leg's readiness, in the order in which they run."""
 
     PROPAGATION = "propagation"
     VALIDATION = "validation"

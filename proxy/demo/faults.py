@@ -1,4 +1,4 @@
-"""The faults of design section 2 as clients meet them: the same clients, directly and through the gate."""
+"""The faults of racy backends as clients meet them: the same clients, directly and through the gate."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class BadUpgrade(Exception):  # noqa: N818 - it names the thing, not the fault
         """Return what the client is told."""
         headers = [("Sec-WebSocket-Version", "13")]  # RFC 6455 4.2.2: "indicating the version(s)"
         if self.status is HTTPStatus.UPGRADE_REQUIRED:
-            headers += [("Upgrade", "websocket"), ("Connection", "Upgrade")]  # RFC 9110 15.5.22
+            headers += [("Upgrade", "websocket"), ("Connection", "Upgrade, close")]  # RFC 9110 15.5.22
         return problem(self.status, "Bad WebSocket upgrade", self.reason, headers=headers)
 
 
@@ -124,7 +124,7 @@ class Acceptor:
         try:
             key = check_upgrade(request)
         except BadUpgrade as bad:
-            _log.warning("bad upgrade: %s", bad.reason, extra={"fields": {"client": request.remote}})
+            _log.warning("bad upgrade: %s", bad.reason, extra={"fields": {"client_address": request.remote}})
             refused = bad.response()
             refused.force_close()
             return refused

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from proxy.edge.upstream import Upstream
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("readygate.http")
 
 # Below the 5 s after which uvicorn and Node close an idle connection, so that a POST seldom meets a closing
 # one.
@@ -231,7 +231,7 @@ class ClientWatch(asyncio.Protocol):
     """Stands between a transport and aiohttp during a request: cancels the task when the client goes.
 
     aiohttp tells a handler of that only with `handler_cancellation=True`, for all handlers of a server, and a
-    WebSocket session must outlive its client (design section 6).
+    WebSocket session must outlive its client.
     """
 
     def __init__(self, request: web.BaseRequest) -> None:
@@ -324,7 +324,10 @@ def _failure(exchange: _Exchange, error: Exception) -> web.Response:
         answer = problem(502, "Upstream closed the connection before it answered")
     if exchange.has_body:
         answer.force_close()
-    log.warning("%s: %s: %s", answer.status, type(error).__name__, error)
+    log.warning(
+        "no answer from the upstream",
+        extra={"fields": {"status": answer.status, "error": type(error).__name__}},
+    )
     return answer
 
 
@@ -355,7 +358,7 @@ async def _relay(exchange: _Exchange, response: aiohttp.ClientResponse) -> web.S
             # aiohttp takes a body without a length for whole when a reset ends it.
             raise aiohttp.ClientPayloadError("reset")
     except (aiohttp.ClientError, OSError) as error:
-        log.warning("response cut: %s: %s", type(error).__name__, error)
+        log.warning("response cut", extra={"fields": {"error": type(error).__name__}})
         answer.cut()
         return answer
     await answer.write_eof()

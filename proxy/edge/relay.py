@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
+from proxy.core.plan import Role
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.core.frames import FrameWalker
-    from proxy.core.plan import Role
 
 
 class HeldOwner(Protocol):
@@ -99,6 +100,10 @@ class Held(asyncio.Protocol):
         if not self._told:
             self._told = True
             self._owner.leg_lost(self, exc)
+
+
+HANDED_ON: Final = Held(Role.CLIENT, _NOBODY)  # in place of a leg that is held no more
+HANDED_ON.connected = False
 
 
 class RelayOwner(Protocol):

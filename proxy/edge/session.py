@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
+from sys import intern
 from typing import TYPE_CHECKING, Final
 
 from proxy.core import commands as do
@@ -21,7 +22,7 @@ from proxy.core.plan import Role
 from proxy.edge.acked import all_acked
 from proxy.edge.departing import Departing
 from proxy.edge.joined import Joined
-from proxy.edge.relay import Held
+from proxy.edge.relay import HANDED_ON, Held
 from proxy.edge.shared import mask_key, now_ms
 from proxy.edge.switching import eager_response, mirrored_response
 from proxy.edge.takeover import Inbound
@@ -79,7 +80,7 @@ class Session:
         self.id = next(_ids)
         self.route = route
         self.started_ms = now_ms()
-        self.peer = request.remote or ""
+        self.peer = intern(request.remote or "")
         self.redials = 0
         self.joined: Joined | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -87,7 +88,7 @@ class Session:
         self._trace = trace
         self._handshake: Handshake | None = shared.handshake(route)
         self._events: list[Event] = []  # the first is being carried out
-        self._answer: asyncio.Future[Refusal | None] = shared.loop.create_future()
+        self._answer: asyncio.Future[Refusal | None] | None = shared.loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._tries: Tries | None = Tries(shared, route, trace, offer, self)
         self._accepted: Response | None = None  # the upstream's 101
@@ -101,16 +102,17 @@ class Session:
 
     async def open(self) -> Refusal | None:
         """Run the handshake. Return the refusal that aiohttp is to send, or None: the connection is ours."""
-        self._shared.sessions.add(self)
+        self._shared.add(self)
         assert self._inbound is not None
         assert self._tries is not None
-        tail = self._inbound.tail
+        assert self._answer is not None
+        answer, tail = self._answer, self._inbound.tail
         self._feed(events.UpgradeRequested(self.started_ms, self._tries.offer.subprotocols))
         if tail:
             self._feed(events.BytesReceived(now_ms(), Role.CLIENT, tail))
         if self._client.transport is None or self._client.transport.is_closing():
             self._client.connection_lost(None)
-        return await self._answer
+        return await answer
 
     @property
     def path(self) -> str:
@@ -299,7 +301,7 @@ class Session:
         self._feed(events.TimerFired(now_ms()))
 
     def _settle(self, refusal: Refusal | None) -> None:
-        if not self._answer.done():
+        if self._answer is not None and not self._answer.done():
             self._answer.set_result(refusal)
 
     # -- the client leg -------------------------------------------------------------------------------------
@@ -404,11 +406,13 @@ class Session:
     def _let_go(self) -> None:
         """Free what only the handshake needed."""
         if self.joined is not None:
-            self._handshake = self._tries = self._accepted = self._timer = self._upstream = None
-            self._client.connected = False
+            self._handshake = self._tries = self._accepted = self._timer = self._upstream = self._answer = (
+                None
+            )
+            self._client = HANDED_ON
             return
         if self._tries is not None:
-            if self._answer.result() is None:
+            if self._answer is None or self._answer.result() is None:
                 self._tries.release()  # nobody wants the rejection
             # An upgrade that is still under way is let finish (accept() must not trip), but not for ever.
             self._tries.limit(self.route.settings.departure.max_s)

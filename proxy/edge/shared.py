@@ -6,10 +6,11 @@ import asyncio
 import os
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.core.handshake import Handshake, learned_windows
 from proxy.edge.acked import measurable
+from proxy.edge.memory import Tide, release
 
 if TYPE_CHECKING:
     import ssl
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from proxy.edge.upstream import Upstream
     from proxy.policy import Policy, Route
     from proxy.telemetry import Telemetry
+
+# How long after a wave of sessions its memory is given back: their last callbacks are over by then.
+_SETTLE_S: Final = 1.0
 
 
 def now_ms() -> float:
@@ -40,6 +44,7 @@ class Shared:
         self.telemetry = telemetry
         self.loop = asyncio.get_running_loop()
         self.sessions: set[Session] = set()
+        self._tide = Tide()
         self.draining = False
         self._windows: dict[str, Mapping[Role, LearnedWindow]] = {}
         self._measurable = measurable()
@@ -63,9 +68,16 @@ class Shared:
             windows = self._windows[route.pattern] = learned_windows(route.settings.handshake)
         return windows
 
+    def add(self, session: Session) -> None:
+        """Keep a session until it has no leg left."""
+        self.sessions.add(session)
+        self._tide.ebbed(len(self.sessions))
+
     def forget(self, session: Session) -> None:
         """Let go of a session that has no leg left."""
         self.sessions.discard(session)
+        if self._tide.ebbed(len(self.sessions)):
+            self.loop.call_later(_SETTLE_S, release)
         if not self.sessions and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 

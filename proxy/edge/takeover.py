@@ -9,10 +9,14 @@ pinned to the minor version, and tests/edge/test_canaries.py has a test for each
 from __future__ import annotations
 
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
+
+from proxy.edge.problem import problem
 
 if TYPE_CHECKING:
     import asyncio
@@ -181,7 +185,9 @@ class HeadDeadline(RequestHandler):
         self._deadline = None
         if self.transport is None or self._request_in_progress or self._messages:
             return
-        self.logger.warning("request head too slow", extra={"fields": {"peer": str(self.peername)}})
+        self.logger.warning(
+            "request head too slow", extra={"fields": {"client_address": _host(self.peername)}}
+        )
         self.transport.write(
             b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         )
@@ -190,6 +196,23 @@ class HeadDeadline(RequestHandler):
     def head_arrived(self) -> None:
         """Stop waiting: a request is being served."""
         self._disarm()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes what was sent
+    ) -> web.StreamResponse:
+        """Answer what is no request, or what broke on our side: a problem document, and the end."""
+        self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the response is under way already")
+        if isinstance(exc, LineTooLong):
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        response = problem(status, HTTPStatus(status).phrase)
+        response.force_close()
+        return response
 
 
 def with_head_deadline(server: web.Server, deadline_s: float) -> Callable[[], HeadDeadline]:
@@ -201,3 +224,7 @@ def head_arrived(request: web.BaseRequest) -> None:
     """Tell the deadline that this request's head is whole. Call it first in the handler."""
     if isinstance(request.protocol, HeadDeadline):
         request.protocol.head_arrived()
+
+
+def _host(peername: object) -> str:
+    return str(peername[0]) if isinstance(peername, tuple) and peername else ""

@@ -1,4 +1,4 @@
-"""Measure how racy a WebSocket endpoint is: `readygate probe URL` (design section 9)."""
+"""Measure how racy a WebSocket endpoint is: `readygate probe URL`."""
 
 from __future__ import annotations
 

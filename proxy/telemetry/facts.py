@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from sys import intern
 from typing import TYPE_CHECKING, Literal
 
 from proxy.telemetry import redact
@@ -126,17 +127,18 @@ def describe(request: RequestFacts) -> Subject:
                 protocols = protocols + b", " + value if protocols else value
     path, query = _split_target(request.target)
     address, port = _split_authority(redact.clean(host))
+    # Sessions last, and most of them have the same of these: one copy does for all.
     return Subject(
         method=request.method if request.method in _METHODS else "_OTHER",
-        path=redact.clean(redact.path(path)),
+        path=intern(redact.clean(redact.path(path))),
         query=redact.clean(redact.query(query)),
         scheme=_SCHEMES.get(proto.decode("latin-1").strip().lower(), request.scheme),
         http_version=request.http_version,
-        host=address,
+        host=intern(address),
         port=port,
-        peer=request.peer,
+        peer=intern(request.peer),
         peer_port=request.peer_port,
-        client=_client_address(forwarded, request.peer),
+        client=intern(_client_address(forwarded, request.peer)),
         user_agent=_user_agent(agent),
         subprotocols=redact.clean(redact.subprotocols(protocols.decode("latin-1"))),
         policy=request.policy,

@@ -1,4 +1,4 @@
-"""The spans of a session: `websocket.handshake` with its stages, then `websocket.session` (section 9).
+"""The spans of a session: `websocket.handshake` with its stages, then `websocket.session`.
 
 All times are ms of the monotonic clock, as the core counts them. A trace that is not recorded costs an id and
 a few method calls.
@@ -53,8 +53,6 @@ class HandshakeTrace:
         "_started_ms",
         "_subject",
         "_telemetry",
-        "span_id",
-        "trace_id",
     )
 
     def __init__(
@@ -77,8 +75,16 @@ class HandshakeTrace:
         self._session: SpanContext | None = None
         self._running: dict[str, _Try] = {}
         self._finished = False
-        self.trace_id = f"{context.trace_id:032x}"
-        self.span_id = f"{context.span_id:016x}"
+
+    @property
+    def trace_id(self) -> str:
+        """The trace's id, in hex."""
+        return f"{self._context.trace_id:032x}"
+
+    @property
+    def span_id(self) -> str:
+        """The span's id, in hex."""
+        return f"{self._context.span_id:016x}"
 
     @property
     def sampled(self) -> bool:
@@ -235,8 +241,6 @@ class SessionTrace:
         "_recorded",
         "_started_ms",
         "_telemetry",
-        "span_id",
-        "trace_id",
     )
 
     def __init__(
@@ -254,8 +258,16 @@ class SessionTrace:
         self._recorded = recorded
         self._started_ms = at_ms
         self._finished = False
-        self.trace_id = f"{context.trace_id:032x}"
-        self.span_id = f"{context.span_id:016x}"
+
+    @property
+    def trace_id(self) -> str:
+        """The trace's id, in hex."""
+        return f"{self._context.trace_id:032x}"
+
+    @property
+    def span_id(self) -> str:
+        """The span's id, in hex."""
+        return f"{self._context.span_id:016x}"
 
     @property
     def sampled(self) -> bool:
