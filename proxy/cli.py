@@ -7,6 +7,7 @@ stderr (a policy's errors: one line each). A command imports what it needs itsel
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser(words[0] if words else "", os.environ).parse_args(words)
+    if argv is None and words[0] == "run":
+        _use_libc_malloc()
     try:
         code: int = args.command(args)
     except UsageError as error:
@@ -50,6 +53,18 @@ def _parser(wanted: str, environ: Mapping[str, str]) -> argparse.ArgumentParser:
         if name == wanted:
             fill(command, environ)
     return parser
+
+
+def _use_libc_malloc() -> None:
+    """Start this command anew (same process, same words) with the C library's allocator, where it can trim.
+
+    CPython's own keeps a megabyte for every counter that was made while many sessions were open, so that the
+    memory of a wave would never come back (see `edge.memory`); it is no faster here. PYTHONMALLOC, if set,
+    decides.
+    """
+    if "PYTHONMALLOC" in os.environ or not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        return
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONMALLOC": "malloc"})  # noqa: S606 - ourselves
 
 
 # -- run ----------------------------------------------------------------------------------------------------
