@@ -135,8 +135,10 @@ class Dial:
                 self._check(response, key)
                 return response
             return await _held(response, body) if response.status in holdable else response
-        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError) as error:
-            raise DialError("lost" if isinstance(error, OSError) else "bad_answer") from None
+        except (aiohttp.ServerDisconnectedError, OSError):
+            raise DialError("lost") from None
+        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError):
+            raise DialError("bad_answer") from None
 
     def _check(self, response: Response, key: bytes) -> None:
         # RFC 6455 4.1: "If the response lacks a |Sec-WebSocket-Accept| header field or the
