@@ -24,7 +24,7 @@ def all_acked(transport: asyncio.Transport) -> bool:
         return False
     try:
         return _queued(sock.fileno()) == 0
-    except OSError:  # closed meanwhile
+    except (OSError, ValueError):  # closed meanwhile: a bad file descriptor, or -1
         return False
 
 
