@@ -432,7 +432,7 @@ SWITCH = (
 
 
 async def exchanged(outbound: Outbound, peer: Peer, *segments: bytes):
-    """Send a request and answer it; segments go out one after the other, each when the one before was read."""
+    """Send a request and answer it; segments go out one after the other."""
     answer = asyncio.ensure_future(outbound.exchange(request()))
     assert await peer.head() == request()
     for segment in segments:
