@@ -131,6 +131,7 @@ class Dial:
         try:
             message, body = await self.outbound.exchange(head)
             response = Response(message.code, message.reason, message.raw_headers, rest=body)
+            _check_head(response)
             if response.accepted:
                 self._check(response, key)
                 return response
@@ -152,6 +153,14 @@ class Dial:
     def abort(self) -> None:
         """End the try at once."""
         self.outbound.abort()
+
+
+def _check_head(response: Response) -> None:
+    """Raise DialError for a head that aiohttp let pass and that must not be passed on."""
+    try:
+        serialize(response.reason.encode("utf-8", "surrogateescape"), response.headers)
+    except ValueError:
+        raise DialError("bad_answer") from None
 
 
 async def _held(response: Response, body: StreamReader) -> Response:

@@ -85,10 +85,13 @@ def test_a_101_tells_what_was_negotiated(run):
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
         b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX: a\x7fb\r\n\r\n",
+        b"HTTP/1.1 403 No\r\nX: a\x01b\r\nContent-Length: 0\r\n\r\n",
     ],
-    ids=["bare", "no accept value", "wrong accept value", "another protocol", "no HTTP"],
+    ids=["bare", "no accept value", "wrong accept value", "another protocol", "no HTTP", "DEL", "control"],
 )
-def test_a_false_101_is_a_bad_answer(answer, run):
+def test_an_answer_that_is_false_or_cannot_be_passed_on_is_a_bad_one(answer, run):
     with pytest.raises(DialError) as caught:
         run(answered(raw(answer)))
     assert caught.value.cause == "bad_answer"
