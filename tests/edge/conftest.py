@@ -31,7 +31,11 @@ def run_on_both(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any,
 
 @pytest.fixture(autouse=True)
 def _no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """A bug that the gate survived is a bug: whatever it or the loop logs as an error fails the test."""
+    """A bug that the gate survived is a bug: whatever it or the loop logs as an error fails the test.
+
+    aiohttp's own errors are not looked at: it logs what clients do wrong as one.
+    """
     yield
-    errors = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    records = [each for each in caplog.get_records("call") if each.levelno >= logging.ERROR]
+    errors = [each for each in records if each.name.partition(".")[0] in {"asyncio", "readygate"}]
     assert not errors, [record.getMessage() for record in errors]
