@@ -63,7 +63,7 @@ async def main():
     announce_ready()
     if sys.argv[1] == "deaf":
         stop.set = lambda: None
-        loop.add_signal_handler(signal.SIGTERM, lambda: print("deaf", flush=True))
+        loop.add_signal_handler(signal.SIGTERM, lambda: os.write(1, b"deaf\\n"))
     await stop.wait()
 
 asyncio.run(main())
