@@ -114,3 +114,10 @@ def test_two_workers_share_a_port_and_one_signal_ends_both(run, stands):
 def test_a_signal_ends_an_idle_gate_cleanly(stands, signum: str):
     gate = front.gate(stands.backend("flaky").url)
     assert gate.stop(getattr(signal, signum)) == 0
+
+
+@pytest.mark.parametrize(("chosen", "used"), [({}, "malloc"), ({"PYTHONMALLOC": "pymalloc"}, "pymalloc")])
+def test_run_uses_the_allocator_that_gives_memory_back_unless_told_otherwise(stands, chosen, used):
+    with front.gate(stands.backend("flaky").url, env=chosen) as gate:
+        environment = Path(f"/proc/{gate.pid}/environ").read_bytes().split(b"\0")
+    assert f"PYTHONMALLOC={used}".encode() in environment
