@@ -19,6 +19,7 @@ from proxy.core.departure import DeparturePlan
 from proxy.core.frames import PING, close_frame, frame
 from proxy.core.leg import State
 from proxy.core.plan import Role
+from proxy.core.report import HandshakeReport, Outcome
 from proxy.edge.acked import all_acked
 from proxy.edge.departing import Departing
 from proxy.edge.joined import Joined
@@ -227,9 +228,19 @@ class Session:
                 del self._events[0]
         except Exception:  # noqa: BLE001 - one session's bug must not become another's
             _log.exception("session %d failed", self.id)
-            self.abort()
-            self._settle(None)
+            self._fail()
         self._events.clear()
+
+    def _fail(self) -> None:
+        """End a session that a bug of ours has left half-way: told, counted, and out of the way."""
+        self.abort()
+        self._forget_inbound()
+        self._settle(None)
+        if self._handshake is not None:
+            self._handshake = None
+            report = HandshakeReport(Outcome.FAILED, None, (), (), cause="bug")
+            self._trace.finish(report, now_ms())
+            self._over()
 
     def _do(self, command: do.Command) -> None:  # noqa: C901, PLR0912 - one row a command
         match command:

@@ -1,0 +1,45 @@
+"""A bug of ours in one session is logged and counted; that session ends, and no other notices."""
+
+from __future__ import annotations
+
+from proxy.edge.session import Session
+from tests.edge.peers import Backend, eventually, request, said, standing
+
+
+def test_a_bug_in_one_session_ends_that_session_only(run, tmp_path, monkeypatch, caplog):
+    healthy = Session._open_gate
+
+    def broken_for_one(self):
+        if self.path == "/broken":
+            raise RuntimeError("a bug of ours")
+        healthy(self)
+
+    monkeypatch.setattr(Session, "_open_gate", broken_for_one)
+
+    async def main():
+        async with Backend.listening() as backend, standing(tmp_path, backend) as gate:
+            client = await gate.dial(request(b"/healthy"))
+            upstream, head = await backend.requested()
+            upstream.accept(head)
+            await client.upgraded()
+            client.say("still here")
+            assert await upstream.message() == "still here"
+
+            victim = await gate.dial(request(b"/broken"))
+            behind, head = await backend.requested()
+            behind.accept(head)
+            await victim.upgraded()
+            victim.send(said("anybody?"))
+            await victim.end()
+            await eventually(lambda: len(gate.sessions) == 1)
+            assert gate.gate._telemetry.metrics.pending == 0
+
+            upstream.say("me too")
+            assert await client.message() == "me too"
+            assert any("failed" in record.getMessage() for record in caplog.records if record.exc_info)
+            caplog.clear()
+            behind.close()
+            victim.close()
+            await gate.clean(client)
+
+    run(main())
