@@ -167,7 +167,11 @@ class Joined:
         if leg.transport.is_closing() or not leg.transport.can_write_eof():
             leg.transport.close()
             return False
-        leg.transport.write_eof()
+        try:
+            leg.transport.write_eof()
+        except OSError:  # its peer has reset it this very moment
+            leg.transport.abort()
+            return False
         return True
 
     def _learn(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.core import events
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from proxy.edge.switching import Offer
     from proxy.policy import Route
     from proxy.telemetry import HandshakeTrace
+
+_log = logging.getLogger("readygate.session")
 
 
 class TryOwner(Protocol):
@@ -100,11 +103,19 @@ class Tries:
 
     async def _run(self, attempt: int) -> None:
         dial = self._dial = Dial(self._shared.loop, self._shared.upstream, self._shared.tls)
+        connected = False
         try:
-            if await self._connect(dial, attempt):
+            connected = await self._connect(dial, attempt)
+            if connected:
                 response = await self._upgrade(dial, attempt)
                 if response is not None:
                     self._take(dial, response)
+        except Exception:  # noqa: BLE001 - a bug of ours is a failed try, no less and no more
+            _log.exception("try %d failed", attempt)
+            dial.abort()
+            at_ms = now_ms()
+            lost = events.LegLost(at_ms, Role.UPSTREAM)
+            self._owner.try_told(lost if connected else events.UpstreamUnreachable(at_ms, "error"))
         finally:
             self._owner.try_ended()
 

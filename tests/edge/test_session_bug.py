@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxy.edge.session import Session
+from proxy.edge.switching import Offer
 from tests.edge.peers import Backend, eventually, request, said, standing
 
 
@@ -41,5 +42,34 @@ def test_a_bug_in_one_session_ends_that_session_only(run, tmp_path, monkeypatch,
             behind.close()
             victim.close()
             await gate.clean(client)
+
+    run(main())
+
+
+def test_a_bug_in_a_try_is_a_failed_try_that_another_one_follows(run, tmp_path, monkeypatch, caplog):
+    healthy, calls = Offer.fields, []
+
+    def broken_at_first(self, *args):
+        calls.append(self)
+        if len(calls) == 1:
+            raise RuntimeError("a bug of ours")
+        return healthy(self, *args)
+
+    monkeypatch.setattr(Offer, "fields", broken_at_first)
+
+    async def main():
+        async with Backend.listening() as backend, standing(tmp_path, backend) as gate:
+            client = await gate.dial(request())
+            broken = await backend.connection()
+            upstream, head = await backend.requested()
+            upstream.accept(head)
+            await client.upgraded()
+            client.say("hello")
+            assert await upstream.message() == "hello"
+            assert any("try 1 failed" in record.getMessage() for record in caplog.records)
+            caplog.clear()
+            broken.close()
+            await gate.clean(client)
+            assert gate.handshake()["readygate.redial.causes"] == ("lost",)
 
     run(main())
