@@ -128,6 +128,8 @@ class Gate:
         self._shared.draining = True
         for listening in self._listening[:1]:
             listening.close()
+        if self._http_server is not None:
+            self._http_server.pre_shutdown()  # idle connections end at once
         for session in tuple(self._shared.sessions):
             session.drain()
         try:

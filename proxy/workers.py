@@ -292,8 +292,10 @@ def _shared_socket(host: str, port: int) -> socket.socket:
 def _bound(host: str, port: int, *, share: bool) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        # Alone means: but for connections of a gate that has ended (TIME_WAIT).
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if share else socket.SO_REUSEADDR, 1)
+        # What is left of a gate that has ended (TIME_WAIT) keeps nobody off, if both sides say so.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
     except OSError as error:
         sock.close()

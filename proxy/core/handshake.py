@@ -396,6 +396,7 @@ class Handshake:
             attempt=self._attempt,
             measurable=self._measurable(role),
             nonce=nonce,
+            at_ms=self._at_ms,
         )
         side.stages.acked = acked
         side.stages.deaf = side.early.full
@@ -467,7 +468,8 @@ class Handshake:
             yield from self._let_depart()  # nobody is left to be told: what it said is delivered after all
             return
         if self._accepted and not self._client.left:
-            yield from self._close_accepted(code, reason, outcome)
+            answered = f"upstream answered {self._status}"
+            yield from self._close_accepted(code, reason if self._status is None else answered, outcome)
             return
         self._told = not self._client.gone and not self._accepted
         yield from self._release_upstream()

@@ -53,13 +53,14 @@ class Stages:
         attempt: int,
         measurable: bool,
         nonce: bytes,
+        at_ms: float = 0.0,
     ) -> None:
         self._leg = leg
         self._plan = plan
         self._window = window
         self._nonce = nonce
         self._marks: list[tuple[str, float]] = []
-        self._begun_ms = self._polled_ms = 0.0
+        self._begun_ms = self._polled_ms = at_ms
         self._poll_ms = _FIRST_POLL_MS
         self._width_ms = 0.0
         self.announcement = announcement

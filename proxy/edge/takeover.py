@@ -189,7 +189,8 @@ class HeadDeadline(RequestHandler):
             "request head too slow", extra={"fields": {"client_address": _host(self.peername)}}
         )
         self.transport.write(
-            b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\n"
+            b'Content-Length: 43\r\nConnection: close\r\n\r\n{"title": "Request Timeout", "status": 408}'
         )
         self.force_close()
 

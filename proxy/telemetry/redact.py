@@ -25,6 +25,10 @@ _SECRET_NAME = re.compile(
     r"token|secret|passw|passphrase|jwt|bearer|credential|signature|session|ticket|nonce|cookie|authoriz|api[_.-]?key"
     r"|(?:^|[_.\-\[])(?:auth|key|sig|code|sid|pass|pwd|pin|otp|hmac)(?:$|[_.\-\]])|[a-z](?:key|Key)$"
 )
+_NESTED_NAME = re.compile(r"(?:^|[?&;#])([^=&;?#]+)=")  # of a URL or a query inside a value
+# A long run without a break is an identifier at best and a token at worst: nobody reads it.
+_OPAQUE = re.compile(r"(?=[^\d\s]*\d)[\w+/.~-]{32,}")
+_OPAQUE_ALONE = re.compile(r"(?=[^\d\s]*\d)[\w+/.~-]{16,}")
 _SUBPROTOCOL_PREFIX = re.compile(
     r"(base64url\.bearer\.|base64\.bearer\.|bearer[.-]|jwt-auth[.-]|jwt[.-](?!auth$)|(?:access|id|auth)[_-]?token[.-]"
     r"|token[.-]|authorization[.-]|auth[.-]|api-?key[.-]|ticket[.-])",
@@ -79,20 +83,28 @@ def _holds_secret(value: str) -> bool:
     return bool(_JWT.search(plain) or _SCHEME.search(plain))
 
 
+def _hides_secret(value: str) -> bool:
+    """Whether a value is opaque, or a URL or query of its own with a telling name in it."""
+    for _ in range(3):
+        value = unquote_plus(value)
+    return bool(_OPAQUE.search(value)) or any(_names_secret(name) for name in _NESTED_NAME.findall(value))
+
+
 def query(raw: str) -> str:
     """Return a query string (no `?`) whose secret values read `REDACTED`; order and all other bytes are kept.
 
     Secret is the value of a parameter with a telling name (token, jwt, auth, key, ..., percent-encoded or
-    not), and any piece that looks like a JWT or carries an authentication scheme.
+    not), also inside a URL that is a value; any piece that looks like a JWT or carries an authentication
+    scheme; and what is opaque: 32 characters in a run with a digit among them, 16 for a piece without a name.
     """
     if not raw:
         return raw
     pieces = re.split(r"([&;])", raw)
     for index in range(0, len(pieces), 2):
         name, equals, value = pieces[index].partition("=")
-        if equals and value and (_names_secret(name) or _holds_secret(value)):
+        if equals and value and (_names_secret(name) or _holds_secret(value) or _hides_secret(value)):
             pieces[index] = f"{REDACTED if _holds_secret(name) else name}={REDACTED}"
-        elif _holds_secret(pieces[index]):
+        elif _holds_secret(pieces[index]) or (not equals and _OPAQUE_ALONE.search(unquote_plus(name))):
             pieces[index] = REDACTED
     return "".join(pieces)
 

@@ -32,7 +32,7 @@ from proxy.core.events import (
     UpstreamRejected,
     UpstreamUnreachable,
 )
-from proxy.core.frames import PING, PONG, TEXT, frame
+from proxy.core.frames import PING, PONG, TEXT, close_frame, frame
 from proxy.core.handshake import learned_windows
 from proxy.core.leg import IllegalTransition
 from proxy.core.plan import Evidence, JsonMatch, OnExpiry, StagePlan, WindowPlan
@@ -461,3 +461,11 @@ def test_what_comes_with_the_101_is_held_before_a_gate_without_stages_opens(scri
     handshake = script(bare_plan()).upgrading(clock)
     handshake >> UpstreamAccepted(clock.now, tail=frame(TEXT, b"hello")) << AcceptClient()
     assert handshake.core.early(UPSTREAM).take() == frame(TEXT, b"hello")
+
+
+def test_a_close_that_comes_with_the_101_fails_a_stage_that_began_then(script, clock):
+    handshake = script(handshake_plan()).upgrading(clock)
+    accepted = UpstreamAccepted(clock.ms(7), tail=close_frame(4401, "expired"))
+    handshake >> accepted << AcceptClient()
+    (record,) = handshake.core._sides[UPSTREAM].stages.records
+    assert (record.started_ms, record.ended_ms) == (7, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -121,3 +122,21 @@ def test_run_uses_the_allocator_that_gives_memory_back_unless_told_otherwise(sta
     with front.gate(stands.backend("flaky").url, env=chosen) as gate:
         environment = Path(f"/proc/{gate.pid}/environ").read_bytes().split(b"\0")
     assert f"PYTHONMALLOC={used}".encode() in environment
+
+
+@pytest.mark.parametrize(("before", "after"), [("2", "2"), ("2", "1"), ("1", "2"), ("1", "1")])
+def test_a_gate_may_follow_another_on_its_port_at_once(run, stands, before, after):
+    async def left_by_the_gate(address):
+        """Leave connections that the gate ends first: its side of them lingers in TIME_WAIT."""
+        clients = [await wire.opened(address, "/echo") for _ in range(3)]
+        assert first.stop() == 0
+        for client in clients:
+            async with client:
+                with contextlib.suppress(wire.ClosedError):
+                    while True:
+                        await client.message()
+
+    first = front.gate(stands.backend("flaky").url, workers=before)
+    run(left_by_the_gate((first.host, first.port)))
+    with front.gate(stands.backend("flaky").url, workers=after, listen=f"127.0.0.1:{first.port}") as second:
+        assert second.port == first.port

@@ -175,3 +175,19 @@ def test_no_request_is_too_strange_to_be_told_of(target, headers):
     root = recorded.spans()["websocket.handshake"]
     for value in root.attributes.values():
         assert not isinstance(value, str) or len(value.encode()) <= 256
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ("redirect=%3Ftoken%3Dopaque1", "redirect=REDACTED"),
+        ("a=b?token=opaque1", "a=REDACTED"),
+        ("next=https%3A%2F%2Fx.test%2F%3Fpage%3D2", "next=https%3A%2F%2Fx.test%2F%3Fpage%3D2"),
+        ("k3y4opaque5without6name", "REDACTED"),
+        ("room=lobby&a=0123456789abcdef0123456789abcdef", "room=lobby&a=REDACTED"),
+        ("debug", "debug"),
+        ("since=2026-11-23T10%3A00%3A00Z&limit=50", "since=2026-11-23T10%3A00%3A00Z&limit=50"),
+    ],
+)
+def test_opaque_values_and_tokens_inside_values_do_not_appear(raw, told):
+    assert redact.query(raw) == told
