@@ -127,9 +127,9 @@ def test_run_uses_the_allocator_that_gives_memory_back_unless_told_otherwise(sta
 @pytest.mark.parametrize(("before", "after"), [("2", "2"), ("2", "1"), ("1", "2"), ("1", "1")])
 def test_a_gate_may_follow_another_on_its_port_at_once(run, stands, before, after):
     async def left_by_the_gate(address):
-        """Leave connections that the gate ends first: its side of them lingers in TIME_WAIT."""
+        """Let the gate end connections first, so that its side of them stays behind in TIME_WAIT."""
         clients = [await wire.opened(address, "/echo") for _ in range(3)]
-        assert first.stop() == 0
+        first.process.send_signal(signal.SIGTERM)
         for client in clients:
             async with client:
                 with contextlib.suppress(wire.ClosedError):
@@ -138,5 +138,7 @@ def test_a_gate_may_follow_another_on_its_port_at_once(run, stands, before, afte
 
     first = front.gate(stands.backend("flaky").url, workers=before)
     run(left_by_the_gate((first.host, first.port)))
+    assert first.process.wait(30) == 0
+    first.stop()
     with front.gate(stands.backend("flaky").url, workers=after, listen=f"127.0.0.1:{first.port}") as second:
         assert second.port == first.port
