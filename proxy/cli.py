@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 USAGE: Final = 2
-NOT_STARTED: Final = 3
 
 
 class UsageError(Exception):

@@ -71,9 +71,6 @@ class Departing:
         self._timer.cancel()
         self._done()
 
-    def leg_drained(self, leg: Held) -> None:
-        """Nothing waits for it."""
-
     def end(self) -> None:
         """Stop waiting: the gate itself ends."""
         self._timer.cancel()

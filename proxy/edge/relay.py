@@ -29,9 +29,6 @@ class HeldOwner(Protocol):
     def leg_gone(self, leg: Held) -> None:
         """Note that this leg's transport is closed; called once, after `leg_lost`."""
 
-    def leg_drained(self, leg: Held) -> None:
-        """Note that what was written to this leg is below its low watermark again."""
-
 
 class _Nobody:
     """Owns the legs that nobody cares for any more, while their transports end."""
@@ -44,9 +41,6 @@ class _Nobody:
 
     def leg_gone(self, leg: Held) -> None:
         """Known."""
-
-    def leg_drained(self, leg: Held) -> None:
-        """Nobody waits."""
 
 
 _NOBODY: Final = _Nobody()
@@ -92,9 +86,8 @@ class Held(asyncio.Protocol):
         self.writing_paused = True
 
     def resume_writing(self) -> None:
-        """Tell the owner, who may be waiting for it."""
+        """Forget it: the peer has caught up."""
         self.writing_paused = False
-        self._owner.leg_drained(self)
 
     def _tell(self, exc: Exception | None) -> None:
         if not self._told:

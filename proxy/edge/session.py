@@ -190,9 +190,6 @@ class Session:
             self._upstream = None
         self._check_over()
 
-    def leg_drained(self, leg: Held) -> None:
-        """Nothing waits for it while the gate is closed."""
-
     def _answer_is_held(self) -> bool:
         """Whether the upstream is gone after a Close of its own, which the client has still to hear."""
         handshake = self._handshake

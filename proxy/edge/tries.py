@@ -37,7 +37,7 @@ class TryOwner(Protocol):
 
 
 class Tries:
-    """Dials for one session. `offer` is what the upstream is asked; `attempt` the number of the last try.
+    """Dials for one session. `offer` is what the upstream is asked.
 
     `rejection` is the last answer that was no 101, kept so that it can be passed on; its connection stays
     open while its body is still to come, until `release`.
@@ -45,7 +45,7 @@ class Tries:
 
     __slots__ = (
         "_dial", "_kept", "_owner", "_route", "_shared", "_task", "_timer", "_trace",
-        "attempt", "offer", "rejection",
+        "offer", "rejection",
     )  # fmt: skip
 
     def __init__(
@@ -60,7 +60,6 @@ class Tries:
         self._dial: Dial | None = None
         self._kept: Dial | None = None  # holds the rest of the rejection
         self.offer = offer
-        self.attempt = 0
         self.rejection: Response | None = None
 
     @property
@@ -98,7 +97,6 @@ class Tries:
 
     def _begin(self, attempt: int) -> None:
         self._timer = None
-        self.attempt = attempt
         self._task = self._shared.loop.create_task(self._run(attempt))
 
     async def _run(self, attempt: int) -> None:
