@@ -6,8 +6,10 @@ One `Gate` is one process (with `--workers` there are several, which share nothi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
+import random
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -33,9 +35,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("readygate.server")
 _BACKLOG = 4096
-# Sessions are closed and what is written is flushed within this; Cloud Run kills 10 s after SIGTERM.
-_GRACE_S = 8.0
+# The last part of the grace is for telemetry, and before that a moment for the last words to upstreams.
 _FLUSH_S = 1.5
+_LAST_WORDS_S = 0.1
 
 
 class StartError(Exception):
@@ -124,23 +126,24 @@ class Gate:
     # -- stop -----------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Take no more, end every session properly, flush telemetry."""
+        """Take no more, end every session properly within the grace, flush telemetry."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + self._policy.default.settings.drain.grace_s - _FLUSH_S
         self._shared.draining = True
         for listening in self._listening[:1]:
             listening.close()
+        self._spread_drain()
+        ending = [self._shared.idle()]
         if self._http_server is not None:
-            self._http_server.pre_shutdown()  # idle connections end at once
-        for session in tuple(self._shared.sessions):
-            session.drain()
+            self._http_server.pre_shutdown()  # idle connections end at once, requests in flight finish
+            ending.append(self._http_server.shutdown(ends_s - loop.time()))
         try:
-            async with asyncio.timeout(_GRACE_S - _FLUSH_S):
-                await self._shared.idle()
-                if self._http_server is not None:
-                    await self._http_server.shutdown(_GRACE_S / 2)
+            async with asyncio.timeout_at(ends_s - _LAST_WORDS_S):
+                await asyncio.gather(*ending)
         except TimeoutError:
-            _log.warning("sessions cut", extra={"fields": {"sessions": len(self._shared.sessions)}})
-        for session in tuple(self._shared.sessions):
-            session.abort()
+            await self._cut(ends_s)
+            if self._http_server is not None:
+                await self._http_server.shutdown(0)
         await self._passes.close()
         self.feed.close()
         for listening in self._listening[1:]:
@@ -148,6 +151,33 @@ class Gate:
         if self._admin_server is not None:
             await self._admin_server.shutdown(0.1)
         await asyncio.to_thread(self._telemetry.shutdown, _FLUSH_S)
+
+    def _spread_drain(self) -> None:
+        """Let each session be drained at a moment of its own: who leaves together comes back together.
+
+        Each gets a random moment within its own share of the time, so that no moment gets many by chance.
+        """
+        sessions = list(self._shared.sessions)
+        random.shuffle(sessions)
+        share_s = self._policy.default.settings.drain.spread_s / max(len(sessions), 1)
+        for number, session in enumerate(sessions):
+            if session.joined is None or not share_s:
+                session.drain()  # a handshake that is pending can only be refused
+            else:
+                after_s = (number + random.random()) * share_s  # noqa: S311 - it spreads load
+                self._shared.loop.call_later(after_s, session.drain)
+
+    async def _cut(self, at_s: float) -> None:
+        """End what has not ended by itself; upstreams that are departing hear of it first."""
+        left = tuple(self._shared.sessions)
+        _log.warning("sessions cut", extra={"fields": {"sessions": len(left)}})
+        for session in left:
+            session.hurry()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(at_s):
+                await self._shared.idle()
+        for session in tuple(self._shared.sessions):
+            session.abort()
 
     # -- AdminState -----------------------------------------------------------------------------------------
 

@@ -99,10 +99,11 @@ class OpenGate(Command):
 class DepartUpstream(Command):
     """Write the client's early bytes upstream, if there are any, and let it depart when it has gone quiet.
 
-    `code`: the client's Close code, None when it vanished without one, 1001 when it is we who give up.
+    `code`, `reason`: the client's Close; no code when it vanished without one, 1001 when we give up.
     """
 
     code: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,43 +1,100 @@
 """Departure: the client has left; the upstream is told when it has gone quiet.
 
 The error that fills real logs comes from a backend that replies to a client that has just left. So the
-upstream does not hear of it while it is still busy: nothing from it, and nothing delivered to it, for
-`quiet_ms`, and no longer than `max_ms` in all.
+upstream does not hear of it while it is still busy: nothing from it, and nothing delivered to it, for as long
+as replies take on this route, and no longer than `longest_ms` in all.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from typing import Final
+
+# With fewer replies than this a percentile says little: the quiet time is no shorter than the plan's own.
+ENOUGH: Final = 20
+PERCENTILE: Final = 0.99
+MARGIN: Final = 1.5
+_REMEMBERED: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class DeparturePlan:
-    """How long an upstream must have been quiet, and how long that is waited for at most. In ms."""
+    """How long an upstream must have been quiet, and how long that is waited for at most. All in ms.
 
+    `quiet_ms` counts until the route's reply times are known; then the quiet time is learned, between
+    `min_ms` and `max_ms`. Not `enabled`: the upstream is told at once.
+    """
+
+    enabled: bool
     quiet_ms: float
+    min_ms: float
     max_ms: float
+    longest_ms: float
+
+
+class LearnedQuiet:
+    """How long an upstream of this route has to be silent before it is quiet. Shared by its sessions.
+
+    `replied` takes the time between a client's message and the reply that followed it. In ms.
+    """
+
+    __slots__ = ("_plan", "_quiet_ms", "_replies")
+
+    def __init__(self, plan: DeparturePlan) -> None:
+        self._plan = plan
+        self._replies: deque[float] = deque(maxlen=_REMEMBERED)
+        self._quiet_ms: float | None = None  # worked out when it is asked for
+
+    def replied(self, after_ms: float) -> None:
+        """Note how long a reply took."""
+        self._replies.append(after_ms)
+        self._quiet_ms = None
+
+    @property
+    def quiet_ms(self) -> float:
+        """A high percentile of the reply times, with a margin, within the plan's bounds."""
+        if self._quiet_ms is None:
+            self._quiet_ms = self._learned_ms()
+        return self._quiet_ms
+
+    def _learned_ms(self) -> float:
+        plan = self._plan
+        known = sorted(self._replies)
+        if not known:
+            return min(plan.quiet_ms, plan.max_ms)
+        learned = known[min(int(len(known) * PERCENTILE), len(known) - 1)] * MARGIN
+        least = plan.min_ms if len(known) >= ENOUGH else max(plan.min_ms, plan.quiet_ms)
+        return min(max(learned, least), plan.max_ms)
 
 
 class Departure:
-    """Watches an upstream whose client is gone. `due_ms`: when to look again; `over`: whether it is time."""
+    """Watches an upstream whose client is gone. `due_ms`: when to look again; `over`: whether it is time.
 
-    __slots__ = ("_active_ms", "_plan", "_started_ms")
+    `quiet_ms`: how long it has to be quiet; `active_ms`: when it last spoke, or was last spoken to.
+    """
 
-    def __init__(self, plan: DeparturePlan, at_ms: float, active_ms: float) -> None:
-        """Start at `at_ms`; the upstream last spoke, or was last spoken to, at `active_ms`."""
-        self._plan = plan
+    __slots__ = ("_active_ms", "_latest_ms", "_started_ms", "quiet_ms")
+
+    def __init__(self, quiet_ms: float, longest_ms: float, at_ms: float, active_ms: float) -> None:
+        self.quiet_ms = quiet_ms
         self._started_ms = at_ms
+        self._latest_ms = at_ms + longest_ms
         self._active_ms = active_ms
 
-    def heard(self, at_ms: float) -> None:
-        """Note that the upstream said something, which nobody will hear."""
-        self._active_ms = at_ms
+    def active(self, at_ms: float) -> None:
+        """Note that the upstream said something, or that something was still delivered to it."""
+        self._active_ms = max(self._active_ms, at_ms)
 
     @property
     def due_ms(self) -> float:
-        """When the upstream will have been quiet long enough, if it says nothing more."""
-        return min(self._active_ms + self._plan.quiet_ms, self._started_ms + self._plan.max_ms)
+        """When the upstream will have been quiet long enough, if nothing more happens."""
+        return min(self._active_ms + self.quiet_ms, self._latest_ms)
 
     def over(self, at_ms: float) -> bool:
         """Return whether the upstream may be told."""
         return at_ms >= self.due_ms
+
+    def waited_ms(self, at_ms: float) -> float:
+        """Return for how long the upstream has not been told by now."""
+        return at_ms - self._started_ms

@@ -15,6 +15,7 @@ BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
+TOO_BIG: Final = -1  # no opcode: the notice that a message is over the walker's limit
 
 NO_CODE: Final = 1005  # RFC 6455 7.4.1: "no status code was actually present"
 LOST: Final = 1006  # RFC 6455 7.4.1: "the connection was closed abnormally"
@@ -24,6 +25,7 @@ _MAX_CONTROL: Final = (
 )
 _MAX_HEADER: Final = 14
 _MAX_HELD: Final = _MAX_HEADER + _MAX_CONTROL
+_PINGS: Final = 4  # so many of our pings may be unanswered and still be known when their pongs come
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +72,21 @@ def frame(opcode: int, payload: bytes = b"", *, mask: bytes | None = None, fin: 
 
 
 def close_frame(code: int, reason: str = "", *, mask: bytes | None = None) -> bytes:
-    """Build a Close frame; the reason is cut to what fits, at a character.
+    """Build a Close frame, see `close_payload`."""
+    return frame(CLOSE, close_payload(code, reason), mask=mask)
 
-    `NO_CODE` gives an empty Close. Codes that "MUST NOT be set ... in a Close control frame" (1005, 1006 and
+
+def close_payload(code: int, reason: str = "") -> bytes:
+    """Build the payload of a Close; the reason is cut to what fits, at a character.
+
+    `NO_CODE` gives an empty one. Codes that "MUST NOT be set ... in a Close control frame" (1005, 1006 and
     1015, RFC 6455 7.4.1) never go onto the wire: 1006 and 1015 become 1011.
     """
     if code == NO_CODE:
-        return frame(CLOSE, mask=mask)
+        return b""
     code = 1011 if code in {LOST, 1015} else code
     text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore").encode()
-    return frame(CLOSE, code.to_bytes(2, "big") + text, mask=mask)
+    return code.to_bytes(2, "big") + text
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
@@ -101,12 +108,16 @@ class FrameWalker:
     `expect_pong` makes it look for our own pongs, which are cut out of what `feed` returns. With `hold_close`
     set, the first Close frame and all behind it are kept back too: the caller speaks for the peer from then.
     (A Close longer than a control frame may be is as little one as any garbage is, and passes.)
+    With `message_bytes` set, the first frame that makes a message longer than that, and all behind it, are
+    walked but kept back as well; a notice `TOO_BIG` tells, and `too_big` stays set.
     Frames that break the RFC are walked by their declared length and passed on: the endpoints judge them.
     """
 
     __slots__ = (
-        "_first", "_grab", "_head", "_held", "_kind", "_left", "_mask", "_nonces", "_shut", "_span",
-        "binary", "frames", "hold_close", "notices", "payload_bytes", "tap", "text",
+        "_closed", "_first", "_grab", "_head", "_held", "_kind", "_left", "_mask", "_message", "_nonces",
+        "_shut", "_span",
+        "binary", "frames", "hold_close", "message_bytes", "notices", "payload_bytes", "tap", "text",
+        "too_big",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -119,8 +130,11 @@ class FrameWalker:
         self._grab: bytearray | None = None  # payload of a control frame, while inside one
         self._held: bytearray | None = None  # a frame that may not be passed on, from earlier chunks
         self._nonces: tuple[bytes, ...] = ()
-        self._shut = False
-        self.hold_close = False
+        self._closed = False  # a Close was held back
+        self._shut = False  # nothing passes any more
+        self._message = 0  # payload bytes of the message that we are in, by its frames' headers
+        self.hold_close = self.too_big = False
+        self.message_bytes: int | None = None
         self.tap: Tap | None = None
         self.notices: list[Control] = []
         self.text = self.binary = self.payload_bytes = self.frames = 0
@@ -133,7 +147,7 @@ class FrameWalker:
     @property
     def at_boundary(self) -> bool:
         """Whether a frame of our own may be put in here: no frame has been passed on in part."""
-        return self._held is not None or not (self._left or self._head)
+        return self._shut or self._held is not None or not (self._left or self._head)
 
     @property
     def torso(self) -> int:
@@ -143,13 +157,18 @@ class FrameWalker:
         return self._span - self._left if self._left else len(self._head)
 
     @property
+    def rest(self) -> int:
+        """How many bytes of the frame that we are in are still to come; 0 between frames, 1 in a header."""
+        return self._left or bool(self._head)
+
+    @property
     def settled(self) -> int:
         """Frames begun, without one that is kept back until it is clear whether it is to be cut out."""
         return self.frames - (self._held is not None and not self._head)
 
     def expect_pong(self, nonce: bytes) -> None:
-        """Cut the pong that carries `nonce` out of the stream, whenever it comes."""
-        self._nonces += (nonce,)
+        """Cut the pong that carries `nonce` out of the stream, unless it comes `_PINGS` pings too late."""
+        self._nonces = (*self._nonces[1 - _PINGS :], nonce)
 
     def feed(self, data: bytes) -> bytes:
         """Walk `data`; return what is to be passed on: `data` itself, unless something is kept back."""
@@ -172,7 +191,11 @@ class FrameWalker:
                     else:
                         self.binary += 1
                     return data
-        return b"" if self._shut else self._walk(data, size)
+        if self._shut:
+            if not self._closed:
+                self._walk(data, size)
+            return b""
+        return self._walk(data, size)
 
     def _walk(self, data: bytes, size: int) -> bytes:  # noqa: C901, PLR0912 - one loop, its state is local
         """Walk any chunk. `keep`: where what passes unchanged starts; `hold`: where a frame in doubt does."""
@@ -185,7 +208,14 @@ class FrameWalker:
                 if not self._head and self._doubtful(data[pos]):
                     out.append(data[keep:pos])
                     self._held, hold = bytearray(), pos
+                begin, before = pos, self.too_big
                 pos = self._header(data, pos, size)
+                if self.too_big and not before:
+                    if self._held is None:
+                        out.append(data[keep:begin])
+                    self._held = None
+                    self._walk(data[pos:], size - pos)
+                    return b"".join(out)
             if self._left or self._head:
                 continue
             cut = self._end_frame()
@@ -193,7 +223,7 @@ class FrameWalker:
                 if not cut:
                     out.append(bytes(self._held))
                 keep, self._held = (pos if cut else hold), None
-            if self._shut:
+            if self._closed:
                 return b"".join(out)
         if self._held is not None:
             if not self._holdable():
@@ -201,6 +231,9 @@ class FrameWalker:
                 self._held = None
             else:
                 self._held += data[hold:]
+        elif self._head and self.message_bytes is not None:
+            self._held = bytearray(self._head)  # until it is clear how long that frame is
+            out.append(data[keep : size - len(self._head)])
         elif not out and not keep:
             return data
         else:
@@ -212,8 +245,8 @@ class FrameWalker:
         return (opcode == PONG and bool(self._nonces)) or (opcode == CLOSE and self.hold_close)
 
     def _holdable(self) -> bool:
-        """Whether the frame in doubt stays so. One that is too long to be what we look for is passed on."""
-        return bool(self._head) or self._span <= _MAX_HELD
+        """Whether the frame in doubt stays so. One that cannot be what we look for is passed on."""
+        return bool(self._head) or (self._grab is not None and self._span <= _MAX_HELD)
 
     def _header(self, data: bytes, pos: int, size: int) -> int:
         """Read a header, or keep what there is of it; return the position behind it."""
@@ -238,6 +271,11 @@ class FrameWalker:
         else:
             if opcode := head[0] & 0x0F:
                 self._kind = opcode
+                self._message = 0
+            self._message += self._left
+            if self.message_bytes is not None and self._message > self.message_bytes and not self.too_big:
+                self._shut = self.too_big = True
+                self.notices.append(Control(TOO_BIG, b""))
             if self.tap is not None:
                 self.tap.header(head[0], self._mask)
         return pos + need - had
@@ -275,5 +313,6 @@ class FrameWalker:
         if own:
             self._nonces = tuple(nonce for nonce in self._nonces if nonce != payload)
         self.notices.append(Control(opcode, payload, own))
-        self._shut = opcode == CLOSE and self.hold_close and self._span <= _MAX_HELD
-        return own or self._shut
+        if opcode == CLOSE and self.hold_close and self._span <= _MAX_HELD:
+            self._closed = self._shut = True
+        return own or self._closed

@@ -40,7 +40,7 @@ from proxy.core.events import (
     UpstreamUnreachable,
 )
 from proxy.core.frames import LOST
-from proxy.core.leg import State, Trigger
+from proxy.core.leg import Leg, State, Trigger
 from proxy.core.plan import Accept, Role, WindowPlan
 from proxy.core.redial import Redials
 from proxy.core.report import HandshakeReport, Outcome, StageOutcome, StageRecord
@@ -96,7 +96,7 @@ class Handshake:
         self._windows = windows
         self._nonce = nonce
         self._measurable = measurable
-        self._sides = {role: Side.of(role, plan.leg(role).early_bytes) for role in Role}
+        self._sides = {role: self._fresh(Leg(role)) for role in Role}
         self._client.walker.hold_close = True
         self._redials = Redials(plan.redial, chance)
         self._at_ms = self._deadline_ms = 0.0
@@ -109,6 +109,10 @@ class Handshake:
         self._accepted = False  # the client has its 101, or it is being written
         self._told = False  # the client was told of a failure
         self.finished = False
+
+    def _fresh(self, leg: Leg) -> Side:
+        """Return a leg of which nothing is known yet."""
+        return Side(leg, self._plan.leg(leg.role).early_bytes, self._plan.message_bytes)
 
     # -- what the edge may ask ------------------------------------------------------------------------------
 
@@ -132,6 +136,11 @@ class Handshake:
         """Return when this leg was validated; a loss soon after it is to be told to its learned window."""
         stages = self._sides[role].stages
         return stages.validated_ms if stages else None
+
+    def answered(self, role: Role) -> bool:
+        """Return whether this leg has answered our ping, and so may be asked again."""
+        stages = self._sides[role].stages
+        return stages is not None and stages.pong
 
     @property
     def redials(self) -> int:
@@ -315,12 +324,12 @@ class Handshake:
     def _let_depart(self) -> Iterator[Command]:
         """Let the upstream go when it has gone quiet: nobody is left to talk to it."""
         client = self._client
-        code = client.close[0] if client.close else None
+        code, reason = client.close or (None, "")
         if self._told:
-            code = _GOING_AWAY
+            code, reason = _GOING_AWAY, ""
         elif client.close is not None and not client.gone and not self._accepted:
             yield self._accept_client()
-        yield self._depart(code)
+        yield self._depart(code, reason)
         if not self.finished:
             yield self._finish(Outcome.ABANDONED)
 
@@ -331,14 +340,14 @@ class Handshake:
         self._upstream.leg.move(Trigger.DIAL)
         yield Dial(self._attempt, after_ms)
 
-    def _depart(self, code: int | None) -> Command:
+    def _depart(self, code: int | None, reason: str = "") -> Command:
         """Let go of an upstream that had sent its 101: politely if it is still there."""
         upstream = self._upstream
         upstream.abort(self._at_ms)
         if self._told:  # nothing of a client that is told of a failure is delivered behind its back
             self._client.early.clear()
         upstream.leg.move(Trigger.CLOSE if upstream.gone else Trigger.DEPART)
-        return DropUpstream() if upstream.gone else DepartUpstream(code)
+        return DropUpstream() if upstream.gone else DepartUpstream(code, reason)
 
     def _upstream_fell(self, cause: str, *, again: bool = True) -> Iterator[Command]:
         """The upstream was lost after its 101, or closed as one that may be tried again."""
@@ -371,7 +380,7 @@ class Handshake:
             upstream.leg.move(Trigger.REDIAL)
             if upstream.stages:
                 self._past_stages += upstream.stages.records
-            self._sides[UPSTREAM] = Side(upstream.leg, self._plan.upstream.early_bytes)
+            self._sides[UPSTREAM] = self._fresh(upstream.leg)
             yield from self._dial(after_ms)
 
     # -- stages ---------------------------------------------------------------------------------------------
@@ -448,7 +457,6 @@ class Handshake:
             client.leg.move(Trigger.OPEN)
             upstream.leg.move(Trigger.OPEN)
             client.walker.tap = upstream.walker.tap = None
-            client.walker.hold_close = False
             yield OpenGate()
             yield self._finish(self._opened_as())
 

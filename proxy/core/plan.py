@@ -111,7 +111,11 @@ class RedialPlan:
 
 @dataclass(frozen=True, slots=True)
 class HandshakePlan:
-    """All that a handshake of one route follows. `eager_subprotocols`: those that we may agree to alone."""
+    """All that a handshake of one route follows.
+
+    `eager_subprotocols`: those that we may agree to alone. `message_bytes`: how long a message may be, also
+    once the gate is open; None: any length.
+    """
 
     accept: Accept
     deadline_ms: float
@@ -120,6 +124,7 @@ class HandshakePlan:
     redial: RedialPlan = field(default_factory=RedialPlan)
     eager_subprotocols: tuple[str, ...] = ()
     lost_code: int = 1014
+    message_bytes: int | None = None
 
     def leg(self, role: Role) -> LegPlan:
         """Return the plan of the leg with this role."""

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from proxy.core.early import EarlyBuffer
 from proxy.core.frames import CLOSE, FrameWalker, parse_close
-from proxy.core.leg import Leg
 from proxy.core.report import EarlyCount
 
 if TYPE_CHECKING:
-    from proxy.core.plan import Role
+    from proxy.core.leg import Leg
     from proxy.core.stages import Stages
 
 
@@ -19,18 +18,14 @@ class Side:
 
     __slots__ = ("close", "early", "gone", "leg", "stages", "walker")
 
-    def __init__(self, leg: Leg, early_bytes: int) -> None:
+    def __init__(self, leg: Leg, early_bytes: int, message_bytes: int | None = None) -> None:
         self.leg = leg
         self.early = EarlyBuffer(early_bytes)
         self.walker = FrameWalker()
+        self.walker.message_bytes = message_bytes
         self.stages: Stages | None = None
         self.close: tuple[int, str] | None = None
         self.gone = False
-
-    @classmethod
-    def of(cls, role: Role, early_bytes: int) -> Side:
-        """Return a side for a leg that has not begun."""
-        return cls(Leg(role), early_bytes)
 
     @property
     def left(self) -> bool:

@@ -14,18 +14,23 @@ if TYPE_CHECKING:
 
 
 def all_acked(transport: asyncio.Transport) -> bool:
-    """Return whether nothing written to `transport` is unsent or unacknowledged.
+    """Return whether nothing written to `transport` is unsent or unacknowledged."""
+    return unacked(transport) == 0
+
+
+def unacked(transport: asyncio.Transport) -> int | None:
+    """Return how many bytes written to `transport` are unsent or unacknowledged; None when it is closed.
 
     `SIOCOUTQ` (tcp(7): "the amount of unsent data in the socket send queue"; Linux counts what is not acked
     yet, too: `write_seq - snd_una`) gives TCP_INFO's two figures in one call, and works for Unix sockets.
     """
     sock = transport.get_extra_info("socket")
-    if transport.get_write_buffer_size() or sock is None:
-        return False
+    if sock is None:
+        return None
     try:
-        return _queued(sock.fileno()) == 0
+        return transport.get_write_buffer_size() + _queued(sock.fileno())
     except (OSError, ValueError):  # closed meanwhile: a bad file descriptor, or -1
-        return False
+        return None
 
 
 def measurable() -> bool:

@@ -5,95 +5,170 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.departure import Departure
-from proxy.core.frames import CLOSE, close_frame, parse_close
-from proxy.edge.shared import mask_key, now_ms
+from proxy.core.frames import CLOSE, frame, parse_close
+from proxy.edge.acked import all_acked
+from proxy.edge.ends import end, reset
+from proxy.edge.shared import after_poll, mask_key, now_ms
+from proxy.telemetry import DepartureFacts
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from proxy.core.departure import DeparturePlan
-    from proxy.core.frames import FrameWalker
-    from proxy.edge.relay import Held
+    from proxy.core.departure import DeparturePlan, LearnedQuiet
+    from proxy.edge.relay import Relay
 
 # RFC 6455 7.1.1: the server closes first; a client that has waited long enough may close at any time.
 _CLOSING_S: Final = 5.0
 
 
 class Departing:
-    """Sees one upstream leg off. `code`: the client's Close code, None when it vanished without.
+    """Sees one upstream leg off. Implements `RelayOwner` for it; `done` is called when the leg is gone.
 
-    `done` is called when the leg is gone. What the upstream still says is counted and discarded.
+    `goodbye` is the payload of the Close that it gets in the end; None: an end without one, a reset if
+    `abrupt`. What it says until then is for the caller to mute. `told` is set once it was told, or said a
+    Close of its own, whose code is then in `upstream_code`.
     """
 
-    __slots__ = ("_code", "_departure", "_done", "_leg", "_loop", "_started_ms", "_timer", "_told", "_walker")
+    __slots__ = (
+        "_abrupt", "_client", "_departure", "_done", "_goodbye", "_loop", "_said", "_timer", "_waited_ms",
+        "leg", "told", "upstream_code",
+    )  # fmt: skip
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        leg: Held,
-        walker: FrameWalker,
+        leg: Relay,
         plan: DeparturePlan,
-        code: int | None,
+        quiet: LearnedQuiet,
+        goodbye: bytes | None,
+        *,
+        abrupt: bool = False,
+        at_once: bool = False,
+        client: Relay | None = None,
         done: Callable[[], None],
     ) -> None:
+        """Begin. `client`: the leg that may still say something until its own end, which is delivered.
+
+        `at_once`: the upstream is told without waiting, because it is its own fault.
+        """
         at_ms = now_ms()
         self._loop = loop
-        self._leg = leg
-        self._walker = walker
-        self._code = code
+        self.leg = leg
+        self._client = client
+        self._goodbye = goodbye
+        self._abrupt = abrupt
         self._done = done
-        self._told = False
-        self._departure = Departure(plan, at_ms, at_ms)
-        self._timer = loop.call_later(plan.quiet_ms / 1000, self._look)
+        self._said = (leg.walker.messages, leg.walker.payload_bytes)
+        self._waited_ms: float | None = None
+        self.told = False
+        self.upstream_code: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        quiet_ms, longest_ms = (
+            (quiet.quiet_ms, plan.longest_ms) if plan.enabled and not at_once else (0.0, 0.0)
+        )
+        self._departure = Departure(quiet_ms, longest_ms, at_ms, self._active_ms() if client else at_ms)
         leg.hand_to(self)
-        assert leg.transport is not None
-        leg.transport.resume_reading()
 
-    def leg_said(self, leg: Held, data: bytes) -> None:
-        """Discard what nobody will hear; a Close is answered (RFC 6455 5.5.1)."""
-        self._walker.feed(data)
-        self._departure.heard(now_ms())
-        for notice in self._walker.notices:
-            if notice.opcode == CLOSE and leg.transport is not None:
-                if not self._told:
-                    code, _ = parse_close(notice.payload)
-                    leg.transport.write(close_frame(code, mask=mask_key()))
-                self._close(leg.transport)
-        self._walker.notices.clear()
+    def start(self) -> None:
+        """Tell the upstream now if it has been quiet for long enough, otherwise when it has."""
+        self._look()
 
-    def leg_lost(self, leg: Held, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is over
+    # -- RelayOwner -----------------------------------------------------------------------------------------
+
+    def control_passed(self, leg: Relay) -> None:
+        """Answer a Close of the upstream (RFC 6455 5.5.1); the rest concerns nobody any more."""
+        for notice in leg.walker.notices:
+            if notice.opcode == CLOSE and self.upstream_code is None:
+                self.upstream_code, _ = parse_close(notice.payload)
+                self._tell(notice.payload)
+                self._close()
+        leg.walker.notices.clear()
+
+    def eof_passed(self, leg: Relay) -> bool:  # noqa: ARG002 - there is only one
         """Close, too: the upstream has said its last."""
-        self._close(leg.transport)
+        self._tell(None)
+        self._close()
+        return False
 
-    def leg_gone(self, leg: Held) -> None:  # noqa: ARG002 - there is only one
-        """End: its transport is closed."""
-        self._timer.cancel()
+    def relay_lost(self, leg: Relay, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is over
+        """End: the upstream is gone."""
+        self._stop_timer()
+        self._note_told()
         self._done()
 
-    def end(self) -> None:
-        """Stop waiting: the gate itself ends."""
-        self._timer.cancel()
-        if self._leg.transport is not None:
-            self._leg.transport.abort()
+    # -- telling --------------------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """Tell the upstream now, quiet or not: the gate itself has no more time."""
+        if not self.told:
+            self._say_goodbye()
+
+    def abort(self) -> None:
+        """End the connection at once; an upstream that was not told yet is told, as far as that goes."""
+        self.hurry()
+        self.leg.transport.abort()
+
+    def facts(self) -> DepartureFacts:
+        """Return what was discarded, and for how long the upstream was not told."""
+        walker = self.leg.walker
+        messages, size = self._said
+        waited_ms = self._departure.waited_ms(now_ms()) if self._waited_ms is None else self._waited_ms
+        return DepartureFacts(walker.messages - messages, walker.payload_bytes - size, waited_ms)
 
     def _look(self) -> None:
         at_ms = now_ms()
-        if not self._departure.over(at_ms):
-            self._timer = self._loop.call_later((self._departure.due_ms - at_ms) / 1000, self._look)
-            return
-        transport = self._leg.transport
-        assert transport is not None
-        if self._code is None:
-            self._close(transport)  # the same abnormal end that the client made
-            return
-        self._told = True
-        transport.write(close_frame(self._code, mask=mask_key()))
-        self._timer = self._loop.call_later(_CLOSING_S, transport.abort)
+        self._departure.active(self._active_ms())
+        if not all_acked(self.leg.transport):
+            self._departure.active(at_ms)  # what was said to it is still on its way
+        if self._departure.over(at_ms):
+            self._say_goodbye()
+        else:
+            due_s = max(self._departure.due_ms - at_ms, 1.0) / 1000
+            self._timer = self._loop.call_later(due_s, after_poll, self._loop, self._due)
 
-    def _close(self, transport: asyncio.Transport | None) -> None:
+    def _due(self) -> None:
+        if not self.told:
+            self._look()
+
+    def _active_ms(self) -> float:
+        """When the upstream last spoke or was last spoken to."""
+        heard_s = self.leg.said_s
+        return (max(heard_s, self._client.said_s) if self._client is not None else heard_s) * 1000
+
+    def _say_goodbye(self) -> None:
+        """Tell the upstream as the client did: by its Close, or by an end without one."""
+        if self._tell(self._goodbye):
+            self._stop_timer()
+            self._timer = self._loop.call_later(_CLOSING_S, self.leg.transport.abort)
+        elif self._abrupt:
+            reset(self.leg.transport)
+        else:
+            self._close()
+
+    def _tell(self, goodbye: bytes | None) -> bool:
+        """Write a Close, if none was written yet and one may be; nothing of the client's comes behind it."""
+        first = not self.told
+        self._note_told()
+        if self._client is not None:
+            self._client.mute()
+        transport = self.leg.transport
+        whole = self._client is None or self._client.walker.at_boundary
+        if not first or goodbye is None or not whole or transport.is_closing():
+            return False
+        transport.write(frame(CLOSE, goodbye, mask=mask_key()))
+        return True
+
+    def _note_told(self) -> None:
+        self.told = True
+        if self._waited_ms is None:
+            self._waited_ms = self._departure.waited_ms(now_ms())
+
+    def _close(self) -> None:
         """Close the connection when what was written is flushed; an upstream that does not read is cut."""
-        self._timer.cancel()
-        if transport is not None:
-            transport.close()
-            self._timer = self._loop.call_later(_CLOSING_S, transport.abort)
+        self._stop_timer()
+        self._timer = end(self._loop, self.leg.transport, _CLOSING_S)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

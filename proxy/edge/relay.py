@@ -1,12 +1,14 @@
 """The asyncio protocols of a session's legs: one while the gate is closed, one when it is open.
 
 `Held` hands everything to the session. `Relay` is the hot path: a chunk is walked and written to the other
-leg. It makes no objects, touches no log and no span; whatever is rare goes to the session.
+leg, and the time is noted. It touches no log and no span; whatever is rare goes to the session.
 """
 
 from __future__ import annotations
 
 import asyncio
+from enum import IntFlag
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.core.plan import Role
@@ -31,7 +33,7 @@ class HeldOwner(Protocol):
 
 
 class _Nobody:
-    """Owns the legs that nobody cares for any more, while their transports end."""
+    """Owns the legs that nobody cares for any more, or not yet."""
 
     def leg_said(self, leg: Held, data: bytes) -> None:
         """Too late."""
@@ -42,8 +44,18 @@ class _Nobody:
     def leg_gone(self, leg: Held) -> None:
         """Known."""
 
+    def control_passed(self, leg: Relay) -> None:
+        """Too late."""
 
-_NOBODY: Final = _Nobody()
+    def eof_passed(self, leg: Relay) -> bool:  # noqa: ARG002 - whichever it is
+        """Known."""
+        return False
+
+    def relay_lost(self, leg: Relay, exc: Exception | None) -> None:
+        """Known."""
+
+
+NOBODY: Final = _Nobody()
 
 
 class Held(asyncio.Protocol):
@@ -65,7 +77,7 @@ class Held(asyncio.Protocol):
 
     def release(self) -> None:
         """Let go of the owner, who is done with this leg."""
-        self._owner = _NOBODY
+        self._owner = NOBODY
 
     def data_received(self, data: bytes) -> None:
         """Hand it on."""
@@ -95,7 +107,7 @@ class Held(asyncio.Protocol):
             self._owner.leg_lost(self, exc)
 
 
-HANDED_ON: Final = Held(Role.CLIENT, _NOBODY)  # in place of a leg that is held no more
+HANDED_ON: Final = Held(Role.CLIENT, NOBODY)  # in place of a leg that is held no more
 HANDED_ON.connected = False
 
 
@@ -112,20 +124,32 @@ class RelayOwner(Protocol):
         """Note that this leg's connection is over."""
 
 
-class Relay(asyncio.Protocol):
-    """A leg of an open session. `other` is its peer leg: what this one says is written there."""
+class Hold(IntFlag):
+    """Why a leg is not read."""
 
-    __slots__ = ("_owner", "_write", "other", "role", "transport", "walker")
+    SLOW_PEER = 1  # the other leg does not take what this one says
+    PACE = 2  # it said more than it may in a second
+
+
+class Relay(asyncio.Protocol):
+    """A leg of an open session. `other` is its peer leg: what this one says is written there.
+
+    `said_s`: when it last said something that passed, on the monotonic clock. `holds`: why it is not read.
+    """
+
+    __slots__ = ("_owner", "_write", "holds", "other", "role", "said_s", "transport", "walker")
 
     def __init__(
-        self, role: Role, transport: asyncio.Transport, walker: FrameWalker, owner: RelayOwner
+        self, role: Role, transport: asyncio.Transport, walker: FrameWalker, owner: RelayOwner = NOBODY
     ) -> None:
         self.role = role
         self.transport = transport
         self.walker = walker
         self._owner = owner
-        self.other: Relay = self
-        self._write: Callable[[bytes], None] = transport.write
+        self.other: Relay | None = None
+        self.holds = Hold(0)
+        self.said_s = monotonic()
+        self._write: Callable[[bytes], None] = _discard
 
     def join(self, other: Relay, *, writing_paused: bool) -> None:
         """Make `other` the leg to which this one's bytes go. `writing_paused`: its buffer is full already.
@@ -134,20 +158,24 @@ class Relay(asyncio.Protocol):
         """
         self.other = other
         self._write = other.transport.write
-        if self.transport.is_closing():
-            return
         if writing_paused:
-            self.transport.pause_reading()
+            self.hold(Hold.SLOW_PEER)
         else:
-            self.transport.resume_reading()
+            self.let_go(Hold.SLOW_PEER)
 
     def mute(self) -> None:
-        """Pass on nothing more of what this leg says; it is walked and counted still."""
+        """Pass on nothing more of what this leg says; it is read, walked and counted still."""
         self._write = _discard
 
+    def hand_to(self, owner: RelayOwner) -> None:
+        """Let somebody else take care of this leg from now on."""
+        self._owner = owner
+
     def release(self) -> None:
-        """Let go of everything: both legs are closed, and circles would wait for the garbage collector."""
-        del self.other, self._write, self._owner
+        """Let go of everything: the connection is over, and circles would wait for the garbage collector."""
+        self.other = None
+        self._write = _discard
+        self._owner = NOBODY
 
     def data_received(self, data: bytes) -> None:
         """Walk a chunk and pass it on. The hot path."""
@@ -155,18 +183,31 @@ class Relay(asyncio.Protocol):
         out = walker.feed(data)
         if out:
             self._write(out)
+            self.said_s = monotonic()
         if walker.notices:
             self._owner.control_passed(self)
 
+    def hold(self, why: Hold) -> None:
+        """Stop reading this leg."""
+        self.holds |= why
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def let_go(self, why: Hold) -> None:
+        """Go on reading this leg, unless there is another reason not to."""
+        self.holds &= ~why
+        if not self.holds and not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def pause_writing(self) -> None:
         """Stop reading the other leg: this one's peer is slow."""
-        if not self.other.transport.is_closing():
-            self.other.transport.pause_reading()
+        if self.other is not None:
+            self.other.hold(Hold.SLOW_PEER)
 
     def resume_writing(self) -> None:
         """Go on reading the other leg."""
-        if not self.other.transport.is_closing():
-            self.other.transport.resume_reading()
+        if self.other is not None:
+            self.other.let_go(Hold.SLOW_PEER)
 
     def eof_received(self) -> bool:
         """Pass on that this leg said its last."""

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.core import commands as do
 from proxy.core import events
-from proxy.core.departure import DeparturePlan
-from proxy.core.frames import PING, close_frame, frame
+from proxy.core.frames import PING, close_frame, close_payload, frame
 from proxy.core.leg import State
 from proxy.core.plan import Role
 from proxy.core.report import HandshakeReport, Outcome
 from proxy.edge.acked import all_acked
 from proxy.edge.departing import Departing
 from proxy.edge.joined import Joined
-from proxy.edge.relay import HANDED_ON, Held
-from proxy.edge.shared import mask_key, now_ms
+from proxy.edge.relay import HANDED_ON, Held, Hold, Relay
+from proxy.edge.shared import after_poll, mask_key, now_ms
 from proxy.edge.switching import eager_response, mirrored_response
 from proxy.edge.takeover import Inbound
 from proxy.edge.tries import Tries
@@ -46,6 +45,7 @@ _log = logging.getLogger("readygate.session")
 _ids = itertools.count(1)
 # How long a client may take to answer our Close, or to take what is still written to it.
 _LINGER_S: Final = 5.0
+_SERVICE_RESTART: Final = 1012
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,7 @@ class Session:
         """Return how one leg is doing."""
         if self.joined is not None:
             relay = self.joined.client if role is Role.CLIENT else self.joined.upstream
-            closing = role in self.joined.codes or relay.transport.is_closing()
-            state = State.CLOSED if closing else State.OPEN
-            return LegView(state, relay.walker.messages, relay.walker.payload_bytes, 0)
+            return LegView(self.joined.state(role), relay.walker.messages, relay.walker.payload_bytes, 0)
         if self._handshake is None:
             return LegView(State.CLOSED, 0, 0, 0)
         walker = self._handshake.walker(role)
@@ -148,9 +146,15 @@ class Session:
     def drain(self) -> None:
         """End this session because the gate stops."""
         if self.joined is not None:
-            self.joined.close(1012, 1001, mask_key())
+            self.joined.end("drain", _SERVICE_RESTART)
         elif self._departing is None and self._handshake is not None and not self._handshake.finished:
             self._feed(events.DrainStarted(now_ms()))
+
+    def hurry(self) -> None:
+        """Tell an upstream that is departing now: the gate has no more time."""
+        departing = self.joined or self._departing
+        if departing is not None:
+            departing.hurry()
 
     def abort(self) -> None:
         """End both legs at once, whatever they are doing."""
@@ -160,7 +164,7 @@ class Session:
         if self.joined is not None:
             self.joined.abort()
         if self._departing is not None:
-            self._departing.end()
+            self._departing.abort()
         for leg in (self._client, self._upstream):
             if leg is not None and leg.connected and leg.transport is not None:
                 leg.transport.abort()
@@ -278,8 +282,8 @@ class Session:
                     self._linger = self._shared.loop.call_later(_LINGER_S, self._close_client)
             case do.OpenGate():
                 self._open_gate()
-            case do.DepartUpstream(code=code):
-                self._depart_upstream(code)
+            case do.DepartUpstream(code=code, reason=reason):
+                self._depart_upstream(None if code is None else close_payload(code, reason))
             case do.Finish(report=report):
                 if self._timer is not None:
                     self._timer.cancel()
@@ -300,10 +304,7 @@ class Session:
         self._timer = self._shared.loop.call_later(max(at_ms - now_ms(), 0.0) / 1000, self._timer_due)
 
     def _timer_due(self) -> None:
-        # Timers run before the sockets are polled, so a busy loop might take silence for quiet. Two turns on,
-        # what the kernel has was read.
-        loop = self._shared.loop
-        loop.call_soon(loop.call_soon, self._timer_fired)
+        after_poll(self._shared.loop, self._timer_fired)
 
     def _timer_fired(self) -> None:
         self._feed(events.TimerFired(now_ms()))
@@ -380,10 +381,17 @@ class Session:
             shared.loop,
             (self._client, upstream),
             (handshake.walker(Role.CLIENT), handshake.walker(Role.UPSTREAM)),
-            self.route.settings.handshake,
+            self.route.settings,
             trace,
-            (shared.windows(self.route)[Role.UPSTREAM], handshake.validated_ms(Role.UPSTREAM)),
+            (
+                shared.windows(self.route)[Role.UPSTREAM],
+                handshake.validated_ms(Role.UPSTREAM),
+                shared.quiet(self.route),
+            ),
             self._over,
+            age_ms=now_ms() - self.started_ms,
+            answers=(handshake.answered(Role.CLIENT), handshake.answered(Role.UPSTREAM)),
+            measurable=shared.measurable,
         )
         close = handshake.close(Role.UPSTREAM)
         if close is not None:
@@ -392,19 +400,25 @@ class Session:
                 joined.relay_lost(joined.upstream, None)
         return joined
 
-    def _depart_upstream(self, code: int | None) -> None:
+    def _depart_upstream(self, goodbye: bytes | None) -> None:
         """Deliver what the client said before it left, and see the upstream off."""
         handshake, upstream = self._handshake, self._upstream
         assert handshake is not None
-        if upstream is None:
+        if upstream is None or upstream.transport is None:
             return
         self._write(upstream, handshake.early(Role.CLIENT).take_whole())
-        settings = self.route.settings.departure
-        plan = DeparturePlan(settings.quiet_ms, settings.max_s * 1000)
-        walker = handshake.walker(Role.UPSTREAM)
-        self._departing = Departing(self._shared.loop, upstream, walker, plan, code, self._departed)
+        leg = Relay(Role.UPSTREAM, upstream.transport, handshake.walker(Role.UPSTREAM))
+        upstream.transport.set_protocol(leg)
+        upstream.release()
+        leg.let_go(Hold.SLOW_PEER)
+        plan, quiet = self.route.settings.departure, self._shared.quiet(self.route)
+        self._departing = Departing(self._shared.loop, leg, plan, quiet, goodbye, done=self._departed)
+        self._departing.start()
 
     def _departed(self) -> None:
+        assert self._departing is not None
+        self._shared.telemetry.metrics.departed(self._departing.facts(), "early")
+        self._departing.leg.release()
         self._departing = None
         self._upstream = None
         self._check_over()
@@ -423,7 +437,7 @@ class Session:
             if self._answer is None or self._answer.result() is None:
                 self._tries.release()  # nobody wants the rejection
             # An upgrade that is still under way is let finish (accept() must not trip), but not for ever.
-            self._tries.limit(self.route.settings.departure.max_s)
+            self._tries.limit(self.route.settings.departure.longest_ms / 1000)
         self._check_over()
 
     def _check_over(self) -> None:

@@ -8,13 +8,14 @@ import random
 import time
 from typing import TYPE_CHECKING, Final
 
+from proxy.core.departure import LearnedQuiet
 from proxy.core.handshake import Handshake, learned_windows
 from proxy.edge.acked import measurable
 from proxy.edge.memory import Tide, release
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from proxy.core.adaptive import LearnedWindow
     from proxy.core.plan import Role
@@ -32,6 +33,15 @@ def now_ms() -> float:
     return time.monotonic() * 1000.0
 
 
+def after_poll(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Call back once what the kernel has was read.
+
+    Timers run before the sockets are polled, so a busy loop might take not looking for quiet. Two turns on,
+    it has looked.
+    """
+    loop.call_soon(loop.call_soon, callback)
+
+
 class Shared:
     """One per process. `sessions` are those that have a leg left; `on_idle` resolves when there is none."""
 
@@ -47,7 +57,8 @@ class Shared:
         self._tide = Tide()
         self.draining = False
         self._windows: dict[str, Mapping[Role, LearnedWindow]] = {}
-        self._measurable = measurable()
+        self.measurable = measurable()
+        self._quiets: dict[str, LearnedQuiet] = {}
         self._idle: asyncio.Future[None] | None = None
 
     def handshake(self, route: Route) -> Handshake:
@@ -56,9 +67,9 @@ class Shared:
         return Handshake(
             plan,
             self.windows(route),
-            nonce=_nonce,
+            nonce=nonce,
             chance=random.random,
-            measurable=self._is_measurable,
+            measurable=lambda _: self.measurable,
         )
 
     def windows(self, route: Route) -> Mapping[Role, LearnedWindow]:
@@ -67,6 +78,13 @@ class Shared:
         if windows is None:
             windows = self._windows[route.pattern] = learned_windows(route.settings.handshake)
         return windows
+
+    def quiet(self, route: Route) -> LearnedQuiet:
+        """Return what this route has learned about how long its replies take."""
+        quiet = self._quiets.get(route.pattern)
+        if quiet is None:
+            quiet = self._quiets[route.pattern] = LearnedQuiet(route.settings.departure)
+        return quiet
 
     def add(self, session: Session) -> None:
         """Keep a session until it has no leg left."""
@@ -87,11 +105,9 @@ class Shared:
             self._idle = self.loop.create_future()
             await self._idle
 
-    def _is_measurable(self, _: Role) -> bool:
-        return self._measurable
 
-
-def _nonce() -> bytes:
+def nonce() -> bytes:
+    """Return the payload of a ping of ours, which nobody can guess."""
     return os.urandom(8)
 
 

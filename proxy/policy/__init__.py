@@ -6,8 +6,9 @@ from proxy.policy.detect import detect
 from proxy.policy.load import load, presets
 from proxy.policy.problems import PolicyError, Problem
 from proxy.policy.settings import (
-    DepartureSettings,
+    DrainSettings,
     HttpSettings,
+    LimitSettings,
     Policy,
     Route,
     SessionSettings,
@@ -17,8 +18,9 @@ from proxy.policy.settings import (
 )
 
 __all__ = [
-    "DepartureSettings",
+    "DrainSettings",
     "HttpSettings",
+    "LimitSettings",
     "Policy",
     "PolicyError",
     "Problem",

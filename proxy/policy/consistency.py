@@ -29,10 +29,22 @@ _DEADLINE = "handshake.deadline_s"
 _ORDERED = [
     *((f"{leg}.stabilization.min_ms", f"{leg}.stabilization.max_ms") for leg in _LEGS),
     ("handshake.redial.base_ms", "handshake.redial.max_ms"),
+    ("departure.min_ms", "departure.max_ms"),
     ("departure.quiet_ms", "departure.max_s"),
+    *((f"keepalive.{leg}.interval_s", f"keepalive.{leg}.timeout_s") for leg in ("client", "upstream")),
+    ("drain.spread_s", "drain.grace_s"),
 ]
 # A process has one TLS context, which its sessions and its pooled connections for plain HTTP share.
 _NO_TLS = "connect_timeout_s alone (upstream.tls at the top is for all routes)"
+# These count what all sessions of a process have together.
+PROCESS_LIMITS = (
+    "sessions",
+    "sessions_per_client",
+    "handshakes_pending",
+    "early_bytes_total",
+    "header_bytes",
+)
+_NO_LIMIT = "message_bytes, messages_per_s or idle_s (the other limits are for the whole process)"
 
 
 def conflicts(tree: Node, wrong: list[Problem]) -> list[Problem]:
@@ -92,6 +104,10 @@ def route_conflicts(tree: Node) -> Iterator[Problem]:
         if tls := route.find("upstream.tls"):
             key, found = f"routes[{number}].upstream.tls", "a key that a route cannot override"
             yield Problem(tls.file, tls.line, key, found, _NO_TLS)
+        for name in PROCESS_LIMITS:
+            if limit := route.find(f"limits.{name}"):
+                key, found = f"routes[{number}].limits.{name}", "a key that a route cannot override"
+                yield Problem(limit.file, limit.line, key, found, _NO_LIMIT)
         path, rewrite = route.find("path"), route.find("rewrite")
         if path is None or not _is(checked_pattern, path.value):
             continue

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.core.departure import DeparturePlan
+from proxy.core.keepalive import KeepalivePlan
 from proxy.core.plan import (
     Accept,
     Evidence,
@@ -12,13 +14,15 @@ from proxy.core.plan import (
     LegPlan,
     OnExpiry,
     RedialPlan,
+    Role,
     StagePlan,
     WindowPlan,
 )
 from proxy.policy import model
 from proxy.policy.settings import (
-    DepartureSettings,
+    DrainSettings,
     HttpSettings,
+    LimitSettings,
     SessionSettings,
     Settings,
     TlsSettings,
@@ -35,18 +39,22 @@ def to_settings(document: model.Document) -> Settings:
     """Convert one route's effective document. Lists that are sets lose their order and doubles here."""
     tls = document.upstream.tls
     return Settings(
-        handshake=_handshake(document.handshake, document.session.upstream_lost_code),
+        handshake=_handshake(document),
         retry_after_s=document.handshake.retry_after_s,
         upstream=UpstreamSettings(
             document.upstream.connect_timeout_s, TlsSettings(tls.verify, tls.ca_file, tls.server_name)
         ),
         http=HttpSettings(**document.http.model_dump()),
-        session=SessionSettings(document.session.upstream_lost_code),
-        departure=DepartureSettings(document.departure.quiet_ms, document.departure.max_s),
+        session=SessionSettings(**document.session.model_dump()),
+        departure=_departure(document.departure),
+        keepalive={role: _keepalive(getattr(document.keepalive, role)) for role in Role},
+        limits=LimitSettings(**document.limits.model_dump()),
+        drain=DrainSettings(**document.drain.model_dump()),
     )
 
 
-def _handshake(handshake: model.Handshake, lost_code: int) -> HandshakePlan:
+def _handshake(document: model.Document) -> HandshakePlan:
+    handshake = document.handshake
     redial = handshake.redial
     return HandshakePlan(
         accept=Accept(handshake.accept),
@@ -62,8 +70,24 @@ def _handshake(handshake: model.Handshake, lost_code: int) -> HandshakePlan:
             frozenset(redial.close_codes),
         ),
         eager_subprotocols=tuple(handshake.eager.subprotocols),
-        lost_code=lost_code,
+        lost_code=document.session.upstream_lost_code,
+        message_bytes=document.limits.message_bytes,
     )
+
+
+def _departure(departure: model.Departure) -> DeparturePlan:
+    return DeparturePlan(
+        enabled=departure.enabled,
+        quiet_ms=departure.quiet_ms,
+        min_ms=departure.min_ms,
+        max_ms=departure.max_ms,
+        longest_ms=departure.max_s * 1000,
+    )
+
+
+def _keepalive(leg: model.KeepaliveLeg) -> KeepalivePlan:
+    interval_ms = None if leg.interval_s is None else leg.interval_s * 1000
+    return KeepalivePlan(interval_ms, leg.timeout_s * 1000)
 
 
 def _leg(leg: model.Leg) -> LegPlan:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy.policy.consistency import conflicts, route_conflicts
+from proxy.policy.consistency import PROCESS_LIMITS, conflicts, route_conflicts
 from proxy.policy.convert import to_settings
 from proxy.policy.dump import dump
 from proxy.policy.explain import validate
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BASE = "production"
 MAX_FILE_BYTES = 1 << 20
 _ROUTE_LAYER = 1
-_OVERRIDABLE = ("handshake", "upstream", "session", "departure")
+_OVERRIDABLE = ("handshake", "upstream", "session", "departure", "keepalive", "limits")
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -158,6 +158,8 @@ def _overridden(tree: Node, problems: list[Problem]) -> list[Document]:
         sections = {k: v for k, v in overrides.entries().items() if k in _OVERRIDABLE and v.entries()}
         if "upstream" in sections:
             sections["upstream"] = sections["upstream"].without("tls")  # refused by `route_conflicts`
+        if "limits" in sections:
+            sections["limits"] = sections["limits"].without(*PROCESS_LIMITS)  # likewise
         effective = settle(merge(top, replace(overrides, value=sections)))
         document, wrong = validate(effective)
         fresh = [p for p in (*wrong, *conflicts(effective, wrong)) if p not in known]

@@ -20,6 +20,9 @@ CloseCode: TypeAlias = Annotated[int, Field(ge=1000, le=4999)]
 Status: TypeAlias = Annotated[int, Field(ge=400, le=599)]
 HeldBytes: TypeAlias = Annotated[int, Field(ge=1024, le=1 << 30)]
 HeaderBytes: TypeAlias = Annotated[int, Field(ge=1024, le=1 << 20)]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=10_000_000)]
+LongS: TypeAlias = Annotated[float, Field(ge=0.01, le=604_800)]
+QuietMs: TypeAlias = Annotated[float, Field(ge=0, le=60_000)]
 OnExpiry: TypeAlias = Literal["proceed", "fail"]
 JsonPath: TypeAlias = Annotated[
     str, Field(pattern=r"^[^.]+(\.[^.]+)*$", max_length=256, description="names joined by dots")
@@ -197,19 +200,59 @@ class Http(_Keys):
     max_line_bytes: HeaderBytes
     max_field_bytes: HeaderBytes
     max_headers: Annotated[int, Field(ge=16, le=10_000)]
+    trusted_hops: Annotated[int, Field(ge=0, le=32)]
 
 
 class Session(_Keys):
     """How an open session ends."""
 
     upstream_lost_code: SentCloseCode
+    max_s: LongS | None
+    jitter: Annotated[float, Field(ge=0, le=1)]
 
 
 class Departure(_Keys):
     """How the upstream learns that the client left."""
 
-    quiet_ms: Annotated[float, Field(ge=0, le=60_000)]
+    enabled: bool
+    quiet_ms: QuietMs
+    min_ms: QuietMs
+    max_ms: QuietMs
     max_s: Annotated[float, Field(ge=0, le=3600)]
+
+
+class KeepaliveLeg(_Keys):
+    """When a silent peer is pinged, and when it is dead."""
+
+    interval_s: LongS | None
+    timeout_s: LongS
+
+
+class Keepalive(_Keys):
+    """Whether a silent peer of an open session is still there."""
+
+    client: KeepaliveLeg
+    upstream: KeepaliveLeg
+
+
+class Limits(_Keys):
+    """How much is served. Those up to `header_bytes` count for the whole process."""
+
+    sessions: Count | None
+    sessions_per_client: Count | None
+    handshakes_pending: Count | None
+    early_bytes_total: Annotated[int, Field(ge=1024, le=1 << 40)]
+    header_bytes: Annotated[int, Field(ge=1024, le=1 << 24)]
+    message_bytes: Annotated[int, Field(ge=1024, le=1 << 40)] | None
+    messages_per_s: Annotated[float, Field(ge=0.1, le=1_000_000)] | None
+    idle_s: LongS | None
+
+
+class Drain(_Keys):
+    """How the gate itself stops."""
+
+    spread_s: Annotated[float, Field(ge=0, le=3600)]
+    grace_s: Annotated[float, Field(ge=2, le=3600)]
 
 
 class Route(_Keys):
@@ -221,6 +264,8 @@ class Route(_Keys):
     upstream: dict[str, Any] = {}
     session: dict[str, Any] = {}
     departure: dict[str, Any] = {}
+    keepalive: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
 
 
 class Document(_Keys):
@@ -232,4 +277,7 @@ class Document(_Keys):
     http: Http
     session: Session
     departure: Departure
+    keepalive: Keepalive
+    limits: Limits
+    drain: Drain
     routes: Annotated[list[Route], Field(max_length=1000)] = []

@@ -9,8 +9,11 @@ from proxy.policy.routes import rewritten
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Mapping
 
-    from proxy.core.plan import HandshakePlan
+    from proxy.core.departure import DeparturePlan
+    from proxy.core.keepalive import KeepalivePlan
+    from proxy.core.plan import HandshakePlan, Role
 
 ANY_PATH = "*"
 
@@ -43,33 +46,59 @@ class HttpSettings:
     max_line_bytes: int
     max_field_bytes: int
     max_headers: int
+    trusted_hops: int
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """How an open session ends. `upstream_lost_code` is also the handshake plan's `lost_code`."""
+    """How an open session ends. `upstream_lost_code` is also the handshake plan's `lost_code`.
+
+    A session older than `max_s` (None: any age) is ended; up to the share `jitter` of that earlier.
+    """
 
     upstream_lost_code: int
+    max_s: float | None
+    jitter: float
 
 
 @dataclass(frozen=True, slots=True)
-class DepartureSettings:
-    """How long the upstream must be quiet before it hears that the client left, and at most."""
+class LimitSettings:
+    """How much is served; None: no such limit. The first five count for the process, not for a route."""
 
-    quiet_ms: float
-    max_s: float
+    sessions: int | None
+    sessions_per_client: int | None
+    handshakes_pending: int | None
+    early_bytes_total: int
+    header_bytes: int
+    message_bytes: int | None
+    messages_per_s: float | None
+    idle_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DrainSettings:
+    """How the gate stops: over what time sessions are closed, and when what is left is cut."""
+
+    spread_s: float
+    grace_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one route. `retry_after_s` is for our own 503s; `http` is the same in all routes."""
+    """All settings of one route. `retry_after_s` is for our own refusals.
+
+    `http`, `drain` and the limits of the process are the same in all routes.
+    """
 
     handshake: HandshakePlan
     retry_after_s: int
     upstream: UpstreamSettings
     http: HttpSettings
     session: SessionSettings
-    departure: DepartureSettings
+    departure: DeparturePlan
+    keepalive: Mapping[Role, KeepalivePlan]
+    limits: LimitSettings
+    drain: DrainSettings
 
 
 @dataclass(frozen=True, slots=True)

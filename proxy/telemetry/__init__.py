@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from proxy.telemetry.facts import DepartureFacts, RequestFacts, SessionReport, Subject, Traffic
+from proxy.telemetry.facts import (
+    DepartureFacts,
+    EndedBy,
+    EndReason,
+    RequestFacts,
+    SessionReport,
+    Subject,
+    Traffic,
+)
 from proxy.telemetry.telemetry import Telemetry
 from proxy.telemetry.traces import HandshakeTrace, SessionTrace
 
 __all__ = [
     "DepartureFacts",
+    "EndReason",
+    "EndedBy",
     "HandshakeTrace",
     "RequestFacts",
     "SessionReport",

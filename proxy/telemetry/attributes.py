@@ -114,6 +114,7 @@ def of_session(subject: Subject, report: SessionReport) -> Attributes:
         "readygate.route": subject.route,
         "client.address": subject.client,
         "readygate.ended_by": report.ended_by,
+        "readygate.end_reason": report.reason,
     }
     if report.client_code is not None:
         told["readygate.close.client.code"] = report.client_code

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r"\[?[0-9A-Fa-f:.]{2,45}\]?(?::\d{1,5})?")
 _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?")
+EndedBy = Literal["client", "upstream", "gate"]
+# A Close; the end of a connection without one; silence; a limit; the gate's own stop.
+EndReason = Literal["closed", "eof", "reset", "keepalive", "too_big", "idle", "max_age", "drain"]
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
 )
@@ -64,19 +67,20 @@ class DepartureFacts:
 
 @dataclass(frozen=True, slots=True)
 class SessionReport:
-    """A session whose two legs are closed.
+    """A session whose two legs are closed: who ended it, and how (`reason`).
 
     `client_code` and `upstream_code` are the close codes that these sides sent or, where they sent none, were
     sent; None: the leg ended without any. `client` is what the client said, `upstream` what the upstream
     said.
     """
 
-    ended_by: Literal["client", "upstream", "gate"]
+    ended_by: EndedBy
     client_code: int | None
     upstream_code: int | None
     client: Traffic = field(default_factory=Traffic)
     upstream: Traffic = field(default_factory=Traffic)
     departure: DepartureFacts | None = None
+    reason: EndReason = "closed"
 
     @property
     def code(self) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from proxy.core.report import HandshakeReport
-    from proxy.telemetry.facts import SessionReport
+    from proxy.telemetry.facts import DepartureFacts, SessionReport
 
 DURATION_BOUNDS_S = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1),
@@ -95,6 +95,12 @@ class Metrics:
         )
         self._traffic = self._counter(
             "readygate.traffic", "Bytes of closed sessions by who sent them.", "By", "sender"
+        )
+        self._departures = self._counter(
+            "readygate.departures",
+            "Upstreams let go after their client had left, by how it left.",
+            "{session}",
+            "reason",
         )
         self._discarded = self._counter(
             "readygate.departure.discarded",
@@ -167,7 +173,12 @@ class Metrics:
             self._messages.add(traffic.binary_messages, sender, "binary")
             self._traffic.add(traffic.bytes, sender)
         if report.departure is not None:
-            self._discarded.add(report.departure.discarded_messages)
+            self.departed(report.departure, report.reason)
+
+    def departed(self, departure: DepartureFacts, reason: str) -> None:
+        """Count an upstream that was let go after its client had left, and what it said meanwhile."""
+        self._departures.add(1, reason)
+        self._discarded.add(departure.discarded_messages)
 
     def http_request(self, status: int) -> None:
         """Count an HTTP request that was passed through, by the status that the client got."""

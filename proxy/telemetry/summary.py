@@ -62,6 +62,7 @@ def of_session(trace: SessionTrace, report: SessionReport, ms: float) -> dict[st
     fields = _who(trace.handshake.subject)
     fields |= {
         "ended_by": report.ended_by,
+        "reason": report.reason,
         "client_code": report.client_code,
         "upstream_code": report.upstream_code,
         "duration_s": round(ms / 1000, 3),

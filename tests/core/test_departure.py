@@ -1,41 +1,96 @@
-"""An upstream is told that its client has left when it has gone quiet."""
+"""An upstream is told that its client has left when it has gone quiet, for as long as replies take."""
 
 from __future__ import annotations
 
 import pytest
 
-from proxy.core.departure import Departure, DeparturePlan
+from proxy.core.departure import ENOUGH, Departure, DeparturePlan, LearnedQuiet
 
-PLAN = DeparturePlan(quiet_ms=50.0, max_ms=200.0)
+PLAN = DeparturePlan(enabled=True, quiet_ms=250.0, min_ms=20.0, max_ms=2000.0, longest_ms=10_000.0)
+
+
+def departure(active_ms: float) -> Departure:
+    return Departure(50.0, 200.0, at_ms=1000.0, active_ms=active_ms)
 
 
 def test_an_upstream_that_was_spoken_to_just_now_is_told_after_its_quiet_time():
-    departure = Departure(PLAN, at_ms=1000.0, active_ms=1000.0)
-    assert departure.due_ms == 1050.0
-    assert not departure.over(1049.9)
-    assert departure.over(1050.0)
+    just_now = departure(1000.0)
+    assert just_now.due_ms == 1050.0
+    assert not just_now.over(1049.9)
+    assert just_now.over(1050.0)
 
 
 @pytest.mark.parametrize("active_ms", [950.0, 0.0])
 def test_a_session_that_was_quiet_that_long_already_departs_with_no_delay(active_ms):
-    assert Departure(PLAN, at_ms=1000.0, active_ms=active_ms).over(1000.0)
+    assert departure(active_ms).over(1000.0)
 
 
 def test_a_part_of_the_quiet_time_that_has_passed_counts():
-    assert Departure(PLAN, at_ms=1000.0, active_ms=980.0).due_ms == 1030.0
+    assert departure(980.0).due_ms == 1030.0
 
 
-def test_what_the_upstream_still_says_starts_the_quiet_time_anew():
-    departure = Departure(PLAN, at_ms=1000.0, active_ms=1000.0)
-    departure.heard(1040.0)
-    assert not departure.over(1050.0)
-    assert departure.due_ms == 1090.0
+def test_what_happens_on_the_leg_starts_the_quiet_time_anew():
+    speaking = departure(1000.0)
+    speaking.active(1040.0)
+    speaking.active(1030.0)  # told late, and nothing new
+    assert not speaking.over(1050.0)
+    assert speaking.due_ms == 1090.0
 
 
 def test_an_upstream_that_never_falls_quiet_is_told_at_the_cap():
-    departure = Departure(PLAN, at_ms=1000.0, active_ms=1000.0)
+    speaking = departure(1000.0)
     for at_ms in range(1000, 1200, 10):
-        departure.heard(float(at_ms))
-        assert not departure.over(float(at_ms))
-    assert departure.due_ms == 1200.0
-    assert departure.over(1200.0)
+        speaking.active(float(at_ms))
+        assert not speaking.over(float(at_ms))
+    assert speaking.due_ms == 1200.0
+    assert speaking.over(1200.0)
+    assert speaking.waited_ms(1200.0) == 200.0
+
+
+# -- what is learned ---------------------------------------------------------------------------------------
+
+
+def learned(*replies_ms: float, plan: DeparturePlan = PLAN) -> float:
+    quiet = LearnedQuiet(plan)
+    for reply_ms in replies_ms:
+        quiet.replied(reply_ms)
+    return quiet.quiet_ms
+
+
+def test_of_a_route_without_a_reply_the_plans_own_quiet_time_counts():
+    assert learned() == 250.0
+
+
+def test_a_plans_quiet_time_is_no_longer_than_its_maximum():
+    assert learned(plan=DeparturePlan(True, 250.0, 20.0, 100.0, 10_000.0)) == 100.0
+
+
+def test_few_quick_replies_do_not_shorten_the_quiet_time():
+    assert learned(*[2.0] * (ENOUGH - 1)) == 250.0
+
+
+def test_one_slow_reply_among_few_lengthens_it():
+    assert learned(2.0, 400.0) == 600.0
+
+
+def test_many_quick_replies_shorten_it_to_the_minimum():
+    assert learned(*[2.0] * ENOUGH) == 20.0
+
+
+def test_many_replies_give_a_high_percentile_with_a_margin():
+    assert learned(*[float(ms) for ms in range(1, 101)]) == 150.0
+
+
+def test_slow_replies_lengthen_it_to_the_maximum_and_no_further():
+    assert learned(*[5000.0] * ENOUGH) == 2000.0
+
+
+def test_old_replies_are_forgotten():
+    assert learned(*[1000.0] * 50, *[2.0] * 256) == 20.0
+
+
+def test_what_was_worked_out_follows_what_is_learned_later():
+    quiet = LearnedQuiet(PLAN)
+    assert quiet.quiet_ms == 250.0
+    quiet.replied(1000.0)
+    assert quiet.quiet_ms == 1500.0

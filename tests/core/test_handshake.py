@@ -32,7 +32,7 @@ from proxy.core.events import (
     UpstreamRejected,
     UpstreamUnreachable,
 )
-from proxy.core.frames import PING, PONG, TEXT, close_frame, frame
+from proxy.core.frames import PING, PONG, TEXT, close_frame, frame, parse_close
 from proxy.core.handshake import learned_windows
 from proxy.core.leg import IllegalTransition
 from proxy.core.plan import Evidence, JsonMatch, OnExpiry, StagePlan, WindowPlan
@@ -156,12 +156,14 @@ def test_a_pong_that_comes_after_the_gate_opened_is_still_cut_out(handshake, clo
         assert own_again == PONGS[role], "a second one is the peer's own doing"
 
 
-def test_after_the_gate_opened_a_close_of_the_client_is_no_longer_kept_back(script, clock):
+def test_after_the_gate_opened_a_close_of_the_client_is_kept_back_for_the_edge_to_answer(script, clock):
     handshake = script(bare_plan()).upgrading(clock)
     handshake >> UpstreamAccepted(clock.now) << AcceptClient()
     handshake >> ClientAccepted(clock.now) << OpenGate() << Ends(outcome=Outcome.READY)
     close = closed(clock, CLIENT, 1000).data
-    assert handshake.core.walker(CLIENT).feed(close) == close
+    assert handshake.core.walker(CLIENT).feed(close) == b""
+    (notice,) = handshake.core.walker(CLIENT).notices
+    assert parse_close(notice.payload) == (1000, "")
 
 
 def test_a_peer_that_never_answers_pings_is_served_and_called_unproven(handshake, clock):

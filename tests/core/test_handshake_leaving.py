@@ -140,7 +140,7 @@ def test_a_client_that_vanishes_widens_the_clients_window_and_one_that_closes_do
 
 def test_its_close_after_its_101_is_answered_at_once_with_its_own_code(handshake, clock):
     handshake.client_validating(clock) >> closed(clock, CLIENT, 4000, "bye")
-    handshake << CloseClient(4000, "bye") << DepartUpstream(4000)
+    handshake << CloseClient(4000, "bye") << DepartUpstream(4000, "bye")
     handshake << Ends(outcome=Outcome.ABANDONED, status=101, close_code=None)
     handshake >> LegLost(clock.now, CLIENT)
 

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.core.adaptive import LearnedWindow
 from proxy.core.frames import CLOSE, NO_CODE, PING, PONG, TEXT, close_frame, frame
-from proxy.core.leg import Trigger
+from proxy.core.leg import Leg, Trigger
 from proxy.core.plan import WindowPlan
 from proxy.core.report import EarlyCount
 from proxy.core.side import Side
@@ -15,7 +15,7 @@ from tests.core.script import CLIENT, HELLO, KEY, NONCE, PONGS, leg_plan
 
 
 def side_before_its_101(early_bytes=1 << 20):
-    side = Side.of(CLIENT, early_bytes)
+    side = Side(Leg(CLIENT), early_bytes)
     side.walker.hold_close = True
     return side
 

@@ -36,7 +36,8 @@ handshake:
   client: {propagation: {budget_ms: 5000}, validation: {budget_ms: 5000}, stabilization: {max_ms: 1}}
   upstream: {propagation: {budget_ms: 5000}, validation: {budget_ms: 5000}, stabilization: {max_ms: 1}}
   redial: {base_ms: 1, max_ms: 1}
-departure: {quiet_ms: 5}
+departure: {quiet_ms: 5, min_ms: 5}
+drain: {spread_s: 0}
 """
 
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from proxy.core.adaptive import LearnedWindow
+from proxy.core.departure import LearnedQuiet
 from proxy.core.frames import BINARY, CONTINUATION, PONG, TEXT, FrameWalker, close_frame, frame
 from proxy.core.plan import Role, WindowPlan
 from proxy.edge.joined import Joined
@@ -76,10 +77,10 @@ async def opened(*, pongs: bool = False) -> AsyncIterator[Open]:
         for walker in walkers:
             walker.expect_pong(NONCE)
     trace = Trace()
-    window = LearnedWindow(WindowPlan(0, 25))
-    plan = load("production").default.settings.handshake
+    settings = load("production").default.settings
+    learn = LearnedWindow(WindowPlan(0, 25)), None, LearnedQuiet(settings.departure)
     loop = asyncio.get_running_loop()
-    joined = Joined(loop, (client, upstream), walkers, plan, trace, (window, None), lambda: None)
+    joined = Joined(loop, (client, upstream), walkers, settings, trace, learn, lambda: None)
     try:
         yield Open(client_peer, upstream_peer, joined, trace)
     finally:
@@ -159,10 +160,10 @@ def test_a_leg_that_is_full_at_the_join_starts_with_its_other_leg_paused(run_on_
         client_peer.transport.pause_reading()
         client.transport.write(bytes(5_000_000))
         assert client.writing_paused
-        trace, plan = Trace(), load("production").default.settings.handshake
+        trace, settings = Trace(), load("production").default.settings
         joined = Joined(
-            asyncio.get_running_loop(), (client, upstream), (FrameWalker(), FrameWalker()), plan, trace,
-            (LearnedWindow(WindowPlan(0, 25)), None), lambda: None,
+            asyncio.get_running_loop(), (client, upstream), (FrameWalker(), FrameWalker()), settings, trace,
+            (LearnedWindow(WindowPlan(0, 25)), None, LearnedQuiet(settings.departure)), lambda: None,
         )  # fmt: skip
         assert not upstream.transport.is_reading()
         assert client.transport.is_reading()
@@ -204,19 +205,24 @@ def test_our_own_late_pong_is_cut_out_wherever_it_is_split(speaker, cut, run_on_
     run_on_both(main())
 
 
-def test_a_closing_handshake_passes_and_is_told_with_codes_and_counts(run_on_both):
+def test_a_clients_close_is_answered_at_once_and_told_to_a_quiet_upstream_with_codes_and_counts(run_on_both):
     async def main():
         async with opened() as session:
             session.client.say("four")
+            await session.upstream.exactly(len(said("four")))
+            session.joined.client.said_s -= 60  # a minute ago
+            session.joined.upstream.said_s -= 60
             session.client.send(bye(4000, "enough"))
-            await session.upstream.exactly(len(said("four") + bye(4000, "enough")))
+            assert await session.client.end() == close_frame(4000, "enough")
+            session.upstream.start_frames()
+            assert await session.upstream.closed() == (4000, "enough")
             session.upstream.send(close_frame(4000))
             session.upstream.close()
-            assert await session.client.end() == close_frame(4000)
             session.client.close()
             report = await session.report
             assert (report.ended_by, report.client_code, report.upstream_code) == ("client", 4000, 4000)
             assert (report.client.text_messages, report.client.bytes) == (1, 4)
+            assert report.departure.quiet_ms < 50
 
     run_on_both(main())
 
@@ -276,7 +282,7 @@ def test_nothing_of_ours_goes_in_after_an_upstreams_close(leave, run_on_both):
         async with opened() as session:
             session.upstream.send(close_frame(1011, "broken"))
             assert await session.client.exactly(10) == close_frame(1011, "broken")
-            session.joined.close(1012, 1001, MASK)
+            session.joined.end("drain", 1012)
             leave(session.upstream)
             assert await session.client.end() == b""
             session.client.close()
@@ -291,7 +297,7 @@ def test_a_gate_that_stops_closes_both_legs_where_a_frame_ends(run_on_both):
             torso = said("in the middle")[:-3]
             session.client.send(torso)
             assert await session.upstream.exactly(len(torso)) == torso
-            session.joined.close(1012, 1001, MASK)
+            session.joined.end("drain", 1012)
             assert await session.client.end() == close_frame(1012)
             assert await session.upstream.end() == b""  # inside a frame: no Close of ours
             await vanish(session.client, session.upstream)
@@ -318,7 +324,7 @@ def test_a_session_whose_peers_vanish_while_the_gate_stops_ends_in_silence(run_o
         async with opened() as session:
             session.client.reset()
             session.upstream.reset()
-            session.joined.close(1012, 1001, MASK)
+            session.joined.end("drain", 1012)
             await session.report
 
     run_on_both(main())

@@ -210,6 +210,8 @@ def test_the_session_tells_who_ended_it_and_what_was_said(recorded):
         "readygate.route": "/ws/**",
         "client.address": "10.1.2.3",
         "readygate.ended_by": "client",
+        "readygate.end_reason": "closed",
+        "readygate.end_reason": "closed",
         "readygate.close.client.code": 1001,
         "readygate.close.upstream.code": 1000,
         "readygate.client.messages": 4,

@@ -1,0 +1,137 @@
+"""Protocols that stand before a relay for a while, so that the relay itself need not ask on every chunk."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from proxy.edge.relay import Hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.core.departure import LearnedQuiet
+    from proxy.core.pace import Pace
+    from proxy.edge.relay import Relay
+
+# So many replies are timed at a time, within so many chunks: a stream of pushes is soon let through.
+_REPLIES: Final = 4
+_CHUNKS: Final = 64
+
+
+class Before(asyncio.Protocol):
+    """Stands before `relay` on its transport, and hands everything on."""
+
+    __slots__ = ("_relay",)
+
+    def __init__(self, relay: Relay) -> None:
+        """Take the relay's place at once."""
+        self._relay = relay
+        relay.transport.set_protocol(self)
+
+    def step_aside(self) -> None:
+        """Give the relay its place back."""
+        transport = self._relay.transport
+        if transport.get_protocol() is self:
+            transport.set_protocol(self._relay)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on."""
+        self._relay.data_received(data)
+
+    def eof_received(self) -> bool:
+        """Hand on."""
+        return self._relay.eof_received()
+
+    def pause_writing(self) -> None:
+        """Hand on."""
+        self._relay.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Hand on."""
+        self._relay.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand on."""
+        self._relay.connection_lost(exc)
+
+
+class ReplyTimer(Before):
+    """Times how soon an upstream replies to its client, a few times, and steps aside."""
+
+    __slots__ = ("_chunks", "_client", "_quiet", "_replies")
+
+    def __init__(self, upstream: Relay, client: Relay, quiet: LearnedQuiet) -> None:
+        self._client = client
+        self._quiet = quiet
+        self._replies = _REPLIES
+        self._chunks = _CHUNKS
+        super().__init__(upstream)
+
+    def data_received(self, data: bytes) -> None:
+        """Take the time if this is the first that the upstream says after its client spoke."""
+        asked_s = self._client.said_s
+        if asked_s > self._relay.said_s:
+            self._quiet.replied((monotonic() - asked_s) * 1000)
+            self._replies -= 1
+        self._chunks -= 1
+        if not (self._replies and self._chunks):
+            self.step_aside()
+        self._relay.data_received(data)
+
+
+class Finisher(Before):
+    """Lets the frame that is under way pass, and no more: then mutes the relay and calls `then`."""
+
+    __slots__ = ("_then",)
+
+    def __init__(self, relay: Relay, then: Callable[[], None]) -> None:
+        self._then = then
+        super().__init__(relay)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on up to the end of the frame; what is behind it is walked and discarded."""
+        relay = self._relay
+        at = 0
+        while at < len(data) and (rest := relay.walker.rest):
+            relay.data_received(data[at : at + rest])
+            at += rest
+        if not relay.walker.at_boundary:
+            return
+        relay.mute()
+        self.step_aside()
+        self._then()
+        if at < len(data):
+            relay.data_received(data[at:])
+
+
+class Pacer(Before):
+    """Holds a leg that says more than so many messages a second: its socket is not read for a while."""
+
+    __slots__ = ("_loop", "_pace", "_timer")
+
+    def __init__(self, relay: Relay, pace: Pace, loop: asyncio.AbstractEventLoop) -> None:
+        self._pace = pace
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        super().__init__(relay)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on, and wait as long as these messages cost."""
+        before = self._relay.walker.messages
+        self._relay.data_received(data)
+        wait_ms = self._pace.took(self._relay.walker.messages - before, monotonic() * 1000)
+        if wait_ms > 0 and self._timer is None:
+            self._relay.hold(Hold.PACE)
+            self._timer = self._loop.call_later(wait_ms / 1000, self._go_on)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting, and hand on."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _go_on(self) -> None:
+        self._timer = None
+        self._relay.let_go(Hold.PACE)
