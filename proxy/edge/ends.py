@@ -1,16 +1,18 @@
-"""The ways to end a transport."""
+"""The ways in which a transport ends."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
 
-_LINGER_0 = struct.pack("ii", 1, 0)
+_LINGER_0: Final = struct.pack("ii", 1, 0)
+_READ_BYTES: Final = 65536
 
 
 def end(
@@ -27,3 +29,20 @@ def reset(transport: asyncio.Transport) -> None:
     with contextlib.suppress(OSError, AttributeError):  # closed meanwhile
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
     transport.abort()
+
+
+def last_words(transport: asyncio.Transport) -> bytes:
+    """Return what the kernel still has of a connection that broke while we wrote to it.
+
+    A peer that speaks and resets at once makes our next write fail, and the loop then ends the transport
+    without reading what came before the reset. Call it in `connection_lost`, where the descriptor is still
+    open. Of a TLS connection nothing can be had.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or transport.get_extra_info("ssl_object") is not None:
+        return b""
+    words = bytearray()
+    with contextlib.suppress(OSError, ValueError):  # the reset, or closed
+        while data := os.read(sock.fileno(), _READ_BYTES):
+            words += data
+    return bytes(words)

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.core.plan import Role
+from proxy.edge.ends import last_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,11 @@ class Held(asyncio.Protocol):
         self._tell(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the leg."""
+        """End the leg; what its peer said before it reset the connection still counts."""
+        if exc is not None and not self._told and self.transport is not None:
+            words = last_words(self.transport)
+            if words:
+                self._owner.leg_said(self, words)
         self.connected = False
         self._tell(exc)
         self._owner.leg_gone(self)
@@ -214,7 +219,11 @@ class Relay(asyncio.Protocol):
         return self._owner.eof_passed(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the leg."""
+        """End the leg; what its peer said before it reset the connection still counts."""
+        if exc is not None:
+            words = last_words(self.transport)
+            if words:
+                self.data_received(words)
         self._owner.relay_lost(self, exc)
 
 

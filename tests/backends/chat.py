@@ -20,6 +20,7 @@ logger = logging.getLogger("chat")
 arrived: set[str] = set()
 connected: set[str] = set()
 inbox: dict[str, list[str]] = defaultdict(list)
+visits: dict[str, dict] = {}
 
 
 async def _echo(ws: WebSocket) -> None:
@@ -122,6 +123,32 @@ async def ingest(ws: WebSocket, device: str, wait: float = 0.3) -> None:
 @app.get("/ws/ingest")
 async def ingested() -> dict[str, object]:
     return {"arrived": sorted(arrived), "connected": sorted(connected), "inbox": inbox}
+
+
+@app.websocket("/ws/ask/{who}")
+async def ask(ws: WebSocket, who: str, wait: float = 0.03, parts: int = 1) -> None:
+    """Answer in parts, each of which takes a while: one look-up, or the tokens of a language model."""
+    await ws.accept()
+    visit = visits.setdefault(who, {"open": 0, "said": [], "codes": []})
+    visit["open"] += 1
+    try:
+        while ws.client_state == WebSocketState.CONNECTED:
+            try:
+                text = await ws.receive_text()
+                visit["said"].append(text)
+                for part in range(parts):
+                    await asyncio.sleep(wait)
+                    await ws.send_text(f"{text}/{part}")
+            except WebSocketDisconnect as left:
+                visit["codes"].append(left.code)
+                continue
+    finally:
+        visit["open"] -= 1
+
+
+@app.get("/ws/ask")
+async def asked() -> dict[str, dict]:
+    return visits
 
 
 @app.get("/ws/config")

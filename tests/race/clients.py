@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,11 +16,16 @@ Address = tuple[str, int]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one connection. `lost`, `duplicated`, `disordered` count messages of both directions."""
+    """What became of one connection. `lost`, `duplicated`, `disordered` count messages of both directions.
+
+    `close_ms`: from its own Close to the answer, which had `close_code`; None where that is not the subject.
+    """
 
     number: int
     opened: bool = False
     open_ms: float | None = None
+    close_ms: float | None = None
+    close_code: int | None = None
     lost: int = 0
     duplicated: int = 0
     disordered: int = 0
@@ -137,37 +141,3 @@ async def _hear_last(client: wire.Wire, current: Talk) -> None:
     last = current.expected[-1]
     while last not in current.got:
         current.got.append(await client.message())
-
-
-# Clients that are gone before the backend accepts.
-
-
-@dataclass(frozen=True, slots=True)
-class Leaver:
-    """How a client leaves before it is accepted, and what it said before."""
-
-    reset: bool
-    says: int
-    closes: bool = False
-
-
-LEAVERS = (
-    Leaver(reset=False, says=0),
-    Leaver(reset=True, says=0),
-    Leaver(reset=False, says=2, closes=True),
-    Leaver(reset=False, says=2),
-)
-
-
-async def say_and_leave(address: Address, path: str, number: int, dice: random.Random) -> list[str]:
-    """Ask for the upgrade, say what this kind of leaver says, be gone within 150 ms. Returns what it said."""
-    leaver = LEAVERS[number % len(LEAVERS)]
-    said = [f"{number}:{at}" for at in range(leaver.says)]
-    first = wire.upgrade(path) + b"".join(wire.text(message) for message in said)
-    client = await wire.Wire.dial(address, first + (wire.close() if leaver.closes else b""))
-    await asyncio.sleep(dice.uniform(0.005, 0.15))
-    if leaver.reset:
-        client.abort()
-    else:
-        client.hang_up()
-    return said

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-from tests.backends import launch, wire
-from tests.backends.launch import Server
-from tests.race.clients import LEAVERS, PATIENCE_S, Address, Outcome, Script, say_and_leave, talk
+from tests.backends import launch
+from tests.race import leaving
+from tests.race.clients import Outcome, Script, talk
+from tests.race.family import Family, Run
 
 DOWN_S = 3.0
-SETTLED_S = 2.0
 UVICORNS = tuple(f"uvicorn-{flavour}" for flavour in launch.UVICORN_FLAVOURS)
+SERVERS = (*UVICORNS, "hypercorn", "daphne")
 ANNOUNCED = """
 extends: production
 routes:
@@ -33,54 +31,6 @@ handshake: {client: {validation: {evidence: pong, budget_ms: 500}}}
 """
 
 
-@dataclass(slots=True)
-class Run:
-    """One family on one server, one way: where to connect, how many connections, how many at a time.
-
-    `begin` starts the backend of a late family; `backend` is None until then.
-    """
-
-    address: Address
-    backend: Server | None
-    begin: Callable[[], Server]
-    label: str
-    count: int
-    concurrency: int
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A fault family. A `late` backend is started by the clients, a `quiet_log` must stay empty.
-
-    `at_most` so many clients at a time, where a client that is too busy to read would spoil the result.
-    """
-
-    name: str
-    title: str
-    servers: tuple[str, ...]
-    clients: Callable[[Run], Awaitable[list[Outcome]]]
-    policy: str = "production"
-    late: bool = False
-    quiet_log: bool = False
-    at_most: int = 1000
-
-    def start(self, server: str, port: int) -> Server:
-        if self.late:
-            return launch.uvicorn(server.removeprefix("uvicorn-"), port=port, wait=False)
-        return launch.flaky(port=port) if server == "flaky" else launch.BACKENDS[server](port=port)
-
-
-async def _crowd(run: Run, one: Callable[[int], Awaitable[Outcome]]) -> list[Outcome]:
-    """Run `one` for each number, at most `concurrency` at a time."""
-    gate = asyncio.Semaphore(run.concurrency)
-
-    async def entered(number: int) -> Outcome:
-        async with gate:
-            return await one(number)
-
-    return await asyncio.gather(*(entered(number) for number in range(run.count)))
-
-
 def _talks(path: str, script: Script) -> Callable[[Run], Awaitable[list[Outcome]]]:
     async def clients(run: Run) -> list[Outcome]:
         async def one(number: int) -> Outcome:
@@ -90,7 +40,7 @@ def _talks(path: str, script: Script) -> Callable[[Run], Awaitable[list[Outcome]
             )
             return await talk(run.address, here, script, number)
 
-        return await _crowd(run, one)
+        return await run.crowd(one)
 
     return clients
 
@@ -124,64 +74,13 @@ async def _pushes(run: Run) -> list[Outcome]:
         script = Script(after=1, hears=pushes, drop_over_read=number % 2 == 1)
         return await talk(run.address, f"/ws/greet?count=3&id={run.label}-{number}", script, number)
 
-    return await _crowd(run, one)
+    return await run.crowd(one)
 
 
-async def _leavers(run: Run) -> list[Outcome]:
-    """Clients that are gone before the application accepts: what they said must arrive, once and in order."""
-    said: dict[int, list[str]] = {}
-
-    async def one(number: int) -> Outcome:
-        dice = random.Random(f"{run.label}/{number}")
-        path = f"/ws/ingest/{run.label}-{number}?wait={dice.uniform(0.2, 0.5):.3f}"
-        outcome = Outcome(number)
-        try:
-            said[number] = await say_and_leave(run.address, path, number, dice)
-        except OSError as error:
-            outcome.why = type(error).__name__
-        return outcome
-
-    outcomes = await _crowd(run, one)
-    books = await _settled(run, said)
-    for outcome in outcomes:
-        _judge_leaver(outcome, f"{run.label}-{outcome.number}", said.get(outcome.number, []), books)
-    return outcomes
-
-
-def _judge_leaver(outcome: Outcome, device: str, said: list[str], books: dict) -> None:
-    silent = not LEAVERS[outcome.number % len(LEAVERS)].says
-    accepted = device in books["connected"]
-    outcome.opened = accepted or (silent and device not in books["arrived"])
-    if not outcome.opened:
-        outcome.why = "accept() failed" if device in books["arrived"] else "never arrived"
-    outcome.judge(
-        [text.encode() for text in said], [text.encode() for text in books["inbox"].get(device, [])]
-    )
-
-
-async def _settled(run: Run, said: dict[int, list[str]]) -> dict:
-    """Ask the backend what arrived until all of it did, or nothing changed for a while."""
-    loop = asyncio.get_running_loop()
-    ours = {f"{run.label}-{number}": texts for number, texts in said.items() if texts}
-    before, changed, began = None, loop.time(), loop.time()
-    while True:
-        books = await _ingested((run.backend.host, run.backend.port))
-        complete = all(books["inbox"].get(device) == texts for device, texts in ours.items())
-        if complete and set(books["arrived"]) == set(books["connected"]):
-            return books
-        if books != before:
-            before, changed = books, loop.time()
-        if loop.time() - changed > SETTLED_S or loop.time() - began > PATIENCE_S:
-            return books
-        await asyncio.sleep(0.1)
-
-
-async def _ingested(address: Address) -> dict:
-    request = b"GET /ws/ingest HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    client = await wire.Wire.dial(address, request)
-    with contextlib.suppress(wire.ClosedError):
-        return json.loads(await client.body())
-    return {"arrived": [], "connected": [], "inbox": {}}
+def _departure(name: str, title: str, manners: tuple[leaving.Manner, ...]) -> Family:
+    """Leavers of open sessions; few at a time, so that the machine can answer a Close when it comes."""
+    servers = ("uvicorn-websockets-sansio", "uvicorn-wsproto", "hypercorn", "daphne")
+    return Family(name, title, servers, leaving.visits(*manners), quiet_log=True, at_most=10)
 
 
 FAMILIES = {
@@ -190,7 +89,7 @@ FAMILIES = {
         Family(
             "early",
             "early frame in the same segment",
-            (*UVICORNS, "hypercorn", "daphne"),
+            SERVERS,
             _talks("/ws/echo?id={id}", Script(early=2)),
         ),
         Family(
@@ -222,6 +121,9 @@ FAMILIES = {
             _talks("/dropped?id={id}", Script(early=1, stays_ms=60)),
         ),
         Family("push", "server push at once", UVICORNS, _pushes, policy=PATIENT, at_most=20),
-        Family("gone", "client gone before accept", UVICORNS, _leavers, quiet_log=True),
+        Family("gone", "client gone before accept", SERVERS, leaving.gone_before_accept, quiet_log=True),
+        _departure("send-and-leave", "send and leave", leaving.SEND_AND_LEAVE),
+        _departure("send-and-reset", "send and reset", leaving.SEND_AND_RESET),
+        _departure("leave-mid-stream", "leave in mid-stream", leaving.LEAVE_MID_STREAM),
     )
 }
