@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser(words[0] if words else "", os.environ).parse_args(words)
     if argv is None and words[0] == "run":
+        # Until `run` listens for it, also over the exec: a SIGHUP that nobody handles ends the process.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         _use_libc_malloc()
     try:
         code: int = args.command(args)
@@ -86,6 +89,10 @@ def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
     flag("--workers", "N", "1", "processes that share the port (1)")
     flag("--tls-cert", "FILE", "", "serve clients over TLS with this certificate chain (PEM)")
     flag("--tls-key", "FILE", "", "its private key, if that is in a file of its own (PEM)")
+    parser.add_argument(
+        "--watch", action="store_const", const="on", default=environ.get("READYGATE_WATCH") or "",
+        help="load the policy again whenever its file has changed, as on SIGHUP [READYGATE_WATCH]",
+    )  # fmt: skip
     parser.set_defaults(command=_run)
 
 

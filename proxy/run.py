@@ -9,26 +9,32 @@ import socket
 import ssl
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import uvloop
 
+from proxy import hangup
+from proxy.control import obey
 from proxy.edge.upstream import Upstream, parse_upstream
-from proxy.policy import PolicyError, detect, load
+from proxy.policy import detect
+from proxy.policy.load import examine
+from proxy.reload import Chosen, Reloader
 from proxy.server import Gate, Listeners, StartError
 from proxy.telemetry import logs
 from proxy.workers import (
     WorkerOptions,
     announce_ready,
     supervise,
+    supervisor_channel,
     worker_admin_socket,
     worker_number,
+    worker_policy,
     worker_socket,
 )
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from proxy.policy import Policy
 
@@ -36,6 +42,8 @@ _USAGE: Final = 2
 _NOT_STARTED: Final = 3
 _MAX_PORT: Final = 65535
 _MAX_WORKERS: Final = 256
+_ON: Final = ("on", "1", "true", "yes")
+_OFF: Final = ("off", "0", "false", "no", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,7 @@ class RunOptions:
     workers: int
     tls_cert: str
     tls_key: str
+    watch: bool
 
     @classmethod
     def parse(cls, args: argparse.Namespace, environ: Mapping[str, str]) -> Self:
@@ -80,6 +89,8 @@ class RunOptions:
             raise ValueError(f"--workers {args.workers!r}: expected a number from 1 to {_MAX_WORKERS}")
         if args.tls_key and not args.tls_cert:
             raise ValueError("--tls-key needs --tls-cert")
+        if args.watch.lower() not in _ON + _OFF:
+            raise ValueError(f"READYGATE_WATCH {args.watch!r}: expected on or off")
         admin = None if args.admin.lower() == "off" else Address.parse(args.admin, "--admin")
         return cls(
             upstream=parse_upstream(args.upstream),
@@ -89,10 +100,11 @@ class RunOptions:
             workers=int(args.workers),
             tls_cert=args.tls_cert,
             tls_key=args.tls_key,
+            watch=args.watch.lower() in _ON,
         )
 
     def words(self) -> list[str]:
-        """Return the command-line words that ask for the same."""
+        """Return the command-line words that ask a worker for the same. Watching is its supervisor's."""
         flags = {
             "--upstream": str(self.upstream),
             "--listen": str(self.listen),
@@ -107,20 +119,37 @@ class RunOptions:
 
 def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     """Serve until a signal ends it; return the exit code."""
-    try:
-        policy = load(options.policy)
-    except PolicyError as error:
-        return _fail(str(error), _USAGE)
+    if worker_number() is not None:
+        return _run_worker(options, environ)
+    hangups = hangup.Hangups()
+    reading = examine(options.policy)
+    if reading.policy is None:
+        return _fail("\n".join(map(str, reading.problems)), _USAGE)
     logs.setup(environ)
-    work = _serve(options, policy, environ)
-    if options.workers > 1 and worker_number() is None:
-        work.close()
-        work = supervise(_worker_options(options, policy))
+    chosen = Chosen(options.policy, reading, hangups, options.watch)
+    if options.workers > 1:
+        return _finish(supervise(_worker_options(options, reading.policy), chosen))
+    return _finish(_serve(options, chosen, environ))
+
+
+def _run_worker(options: RunOptions, environ: Mapping[str, str]) -> int:
+    hangup.ignore()  # its supervisor hears of changes
+    reading = examine(*(worker_policy() or (options.policy,)))
+    if reading.policy is None:
+        return _fail("\n".join(map(str, reading.problems)), _USAGE)
+    logs.setup(environ)
+    return _finish(_work(options, reading.policy, environ))
+
+
+def _finish(work: Coroutine[Any, Any, int]) -> int:
+    """Do the work to its end; return the exit code."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work)
     except StartError as error:
         return _fail(f"readygate: {error}", _NOT_STARTED)
+    finally:
+        hangup.ignore()
 
 
 def _worker_options(options: RunOptions, policy: Policy) -> WorkerOptions:
@@ -137,25 +166,51 @@ def _worker_options(options: RunOptions, policy: Policy) -> WorkerOptions:
     )
 
 
-async def _serve(options: RunOptions, policy: Policy, environ: Mapping[str, str]) -> int:
+async def _serve(options: RunOptions, chosen: Chosen, environ: Mapping[str, str]) -> int:
     listeners = _listeners(options)
-    gate = Gate.build(options.upstream, policy, environ)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, stop, number)
+    gate = Gate.build(options.upstream, chosen.policy, environ)
+    stop = _stop_on_signals()
+    chosen.hangups.listen(stop.set)
     await gate.start(listeners)
-    if worker_number() is not None:
-        announce_ready()  # its supervisor speaks when all are ready
-    else:
-        at = Address(options.listen.host, listeners.public.getsockname()[1])
-        scheme = "https" if listeners.tls else "http"
-        print(  # noqa: T201 - part of the contract
-            f"readygate listening on {scheme}://{at} -> {options.upstream} (policy {policy.name})", flush=True
-        )
-    await stop.wait()
+    at = Address(options.listen.host, listeners.public.getsockname()[1])
+    to = f"{options.upstream} (policy {chosen.policy.name})"
+    scheme = "https" if listeners.tls else "http"
+    print(f"readygate listening on {scheme}://{at} -> {to}", flush=True)  # noqa: T201 - part of the contract
+
+    async def apply(policy: Policy) -> Sequence[str]:
+        try:
+            gate.switch(await gate.prepare(policy))
+        except StartError as error:
+            return [str(error)]
+        return []
+
+    async with Reloader(chosen, apply, gate.reloaded).running():
+        await stop.wait()
     await gate.stop()
     return 0
+
+
+async def _work(options: RunOptions, policy: Policy, environ: Mapping[str, str]) -> int:
+    """Serve as one of several workers."""
+    listeners = _worker_listeners(options)
+    gate = Gate.build(options.upstream, policy, environ)
+    stop = _stop_on_signals()
+    await gate.start(listeners)
+    announce_ready()  # its supervisor speaks when all are ready
+    channel = await supervisor_channel()
+    obeying = asyncio.create_task(obey(channel, gate, stop.set))
+    await stop.wait()
+    obeying.cancel()
+    channel.close()
+    await gate.stop()
+    return 0
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop, number)
+    return stop
 
 
 def _on_signal(stop: asyncio.Event, number: int) -> None:
@@ -165,8 +220,6 @@ def _on_signal(stop: asyncio.Event, number: int) -> None:
 
 
 def _listeners(options: RunOptions) -> Listeners:
-    if worker_number() is not None:
-        return _worker_listeners(options)
     public = _bound(options.listen)
     admin = _bound(options.admin) if options.admin is not None else None
     return Listeners(public, admin, _server_tls(options))

@@ -1,4 +1,4 @@
-"""The life of a gate, in the order in which it happens: start, serve, stop.
+"""The life of a gate, in the order in which it happens: start, serve (and switch the policy), stop.
 
 One `Gate` is one process (with `--workers` there are several, which share nothing).
 """
@@ -19,10 +19,9 @@ from aiohttp import web
 from proxy import __version__
 from proxy.admin import EventFeed, Health, LegSnapshot, SessionSnapshot, build, health
 from proxy.core.plan import Role
-from proxy.edge.accept import Acceptor
-from proxy.edge.http import PassThrough, http_server, upstream_tls
+from proxy.edge.http import upstream_tls
 from proxy.edge.shared import Shared, now_ms
-from proxy.edge.takeover import with_head_deadline
+from proxy.generation import Generation
 from proxy.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ _LAST_WORDS_S = 0.1
 
 
 class StartError(Exception):
-    """The gate cannot start; the text is one clear line."""
+    """The gate cannot start, or not take a policy; the text is one clear line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +52,29 @@ class Listeners:
     tls: ssl.SSLContext | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A policy that can be switched to: all that may fail for it has been done."""
+
+    policy: Policy
+    tls: ssl.SSLContext | None
+
+
 class Gate:
-    """A running gate. `start` it, wait for whatever is to end it, then `stop` it. Implements `AdminState`."""
+    """A running gate. `start` it, wait for whatever is to end it, then `stop` it. Implements `AdminState`.
+
+    Meanwhile `prepare` and `switch` give it another policy.
+    """
 
     def __init__(
         self, upstream: Upstream, policy: Policy, telemetry: Telemetry, tls: ssl.SSLContext | None
     ) -> None:
-        self._policy = policy
         self._telemetry = telemetry
         self.feed = EventFeed()
         telemetry.listeners.append(self.feed.publish)
         self._shared = Shared(upstream, tls, policy, telemetry)
-        http = policy.default.settings.http
-        settings = policy.default.settings.upstream
-        self._passes = PassThrough(
-            upstream,
-            connections=http.connections,
-            connect_timeout_s=settings.connect_timeout_s,
-            response_timeout_s=http.response_timeout_s,
-            max_line_bytes=http.max_line_bytes,
-            max_field_bytes=http.max_field_bytes,
-            max_headers=http.max_headers,
-            tls=tls,
-            server_name=settings.tls.server_name,
-        )
-        self._http_server: web.Server | None = None
+        self._scheme = "http"
+        self._generations: list[Generation] = []  # the last one serves
         self._admin_server: web.Server | None = None
         self._listening: list[asyncio.Server] = []
         self._started = False
@@ -85,13 +82,7 @@ class Gate:
     @classmethod
     def build(cls, upstream: Upstream, policy: Policy, environ: Mapping[str, str]) -> Self:
         """Make a gate from its settings. Call in a running loop. Raise StartError."""
-        tls = None
-        if upstream.tls:
-            settings = policy.default.settings.upstream.tls
-            try:
-                tls = upstream_tls(verify=settings.verify, ca_file=settings.ca_file)
-            except (OSError, ssl.SSLError) as error:
-                raise StartError(f"upstream.tls.ca_file {settings.ca_file}: {error}") from None
+        tls = _trust(upstream, policy)
         telemetry = Telemetry.from_environment(
             environ, version=__version__, upstream=(upstream.host, upstream.port)
         )
@@ -102,18 +93,11 @@ class Gate:
     async def start(self, listeners: Listeners) -> None:
         """Listen. From here on clients are served."""
         loop = asyncio.get_running_loop()
-        http = self._policy.default.settings.http
-        scheme = "https" if listeners.tls else "http"
-        acceptor = Acceptor(self._shared, self._passes, self._health, scheme)
-        self._http_server = http_server(
-            acceptor.handle,
-            keepalive_s=http.keepalive_s,
-            max_line_bytes=http.max_line_bytes,
-            max_field_bytes=http.max_field_bytes,
-            max_headers=http.max_headers,
+        self._scheme = "https" if listeners.tls else "http"
+        self._generations.append(self._generation())
+        public = await loop.create_server(
+            self._connection, sock=listeners.public, backlog=_BACKLOG, ssl=listeners.tls
         )
-        factory = with_head_deadline(self._http_server, http.header_deadline_s)
-        public = await loop.create_server(factory, sock=listeners.public, backlog=_BACKLOG, ssl=listeners.tls)
         self._listening.append(public)
         if listeners.admin is not None:
             self._admin_server = web.Server(build(self), access_log=None)
@@ -122,6 +106,37 @@ class Gate:
         # What exists now lives as long as the process: no collection need look at it again.
         gc.collect()
         gc.freeze()
+
+    def _generation(self) -> Generation:
+        return Generation(self._shared, self._handle, self._health, self._scheme)
+
+    def _connection(self) -> asyncio.Protocol:
+        return self._generations[-1].protocol()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._generations[-1].handle(request)
+
+    # -- another policy -------------------------------------------------------------------------------------
+
+    @property
+    def _policy(self) -> Policy:
+        return self._shared.policy
+
+    async def prepare(self, policy: Policy) -> Prepared:
+        """Do what may fail for a policy, off the loop. Raise StartError; nothing has changed then."""
+        return Prepared(policy, await asyncio.to_thread(_trust, self._shared.upstream, policy))
+
+    def switch(self, prepared: Prepared) -> None:
+        """Serve new connections, requests and sessions by another policy; open sessions keep theirs."""
+        if self._shared.draining:
+            return
+        self._shared.switch(prepared.policy, prepared.tls)
+        self._generations[-1].retire()
+        self._generations = [*(each for each in self._generations if not each.over), self._generation()]
+
+    def reloaded(self, result: str) -> None:
+        """Count what came of a reload: `switched`, `unchanged` or `refused`."""
+        self._telemetry.metrics.reloaded(result)
 
     # -- stop -----------------------------------------------------------------------------------------------
 
@@ -134,17 +149,19 @@ class Gate:
             listening.close()
         self._spread_drain()
         ending = [self._shared.idle()]
-        if self._http_server is not None:
-            self._http_server.pre_shutdown()  # idle connections end at once, requests in flight finish
-            ending.append(self._http_server.shutdown(ends_s - loop.time()))
+        servers = [generation.server for generation in self._generations]
+        for server in servers:
+            server.pre_shutdown()  # idle connections end at once, requests in flight finish
+            ending.append(server.shutdown(ends_s - loop.time()))
         try:
             async with asyncio.timeout_at(ends_s - _LAST_WORDS_S):
                 await asyncio.gather(*ending)
         except TimeoutError:
             await self._cut(ends_s)
-            if self._http_server is not None:
-                await self._http_server.shutdown(0)
-        await self._passes.close()
+            for server in servers:
+                await server.shutdown(0)
+        for generation in self._generations:
+            await generation.close()
         self.feed.close()
         for listening in self._listening[1:]:
             listening.close()
@@ -215,6 +232,17 @@ class Gate:
         kind = "application/json" if status != 404 else "application/problem+json"  # noqa: PLR2004
         headers = {"Server": "readygate", "Cache-Control": "no-store"}
         return web.Response(status=status, body=body, content_type=kind, headers=headers)
+
+
+def _trust(upstream: Upstream, policy: Policy) -> ssl.SSLContext | None:
+    """Return how an `https` upstream is trusted. Raise StartError. May block."""
+    if not upstream.tls:
+        return None
+    settings = policy.default.settings.upstream.tls
+    try:
+        return upstream_tls(verify=settings.verify, ca_file=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"upstream.tls.ca_file {settings.ca_file}: {error}") from None
 
 
 def _snapshot(session: Session, at_ms: float) -> SessionSnapshot:

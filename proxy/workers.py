@@ -1,7 +1,8 @@
 """`--workers N`: one supervisor, N worker processes that share a port by SO_REUSEPORT and nothing else.
 
 The supervisor serves no client. It holds the port, starts the workers, replaces one that dies, passes the
-signal to stop on, and answers for all of them on the admin port (`proxy/workers_admin.py`).
+signal to stop on, has all of them take a policy or none (`proxy/control.py`), and answers for them on the
+admin port (`proxy/workers_admin.py`).
 """
 
 from __future__ import annotations
@@ -17,14 +18,22 @@ import tempfile
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from proxy.control import Agreement, Channel, Worker, line
+from proxy.reload import Reloader
 from proxy.workers_admin import serve_admin
+
+if TYPE_CHECKING:
+    from proxy.control import Effective
+    from proxy.reload import Chosen
 
 _log = logging.getLogger("readygate.workers")
 
 _NUMBER: Final = "READYGATE_WORKER"
-_READY_FD: Final = "READYGATE_WORKER_READY_FD"
+_CONTROL_FD: Final = "READYGATE_WORKER_CONTROL_FD"
+_POLICY: Final = "READYGATE_WORKER_POLICY"
+_POLICY_NAME: Final = "READYGATE_WORKER_POLICY_NAME"
 _PORT: Final = "READYGATE_WORKER_PORT"
 _ADMIN: Final = "READYGATE_WORKER_ADMIN"
 
@@ -69,15 +78,23 @@ def worker_admin_socket() -> socket.socket | None:
     return sock
 
 
+def worker_policy() -> tuple[str, str] | None:
+    """Return the file of the policy that this worker is to begin with, and its name; None: the usual one."""
+    file = os.environ.get(_POLICY)
+    return (file, os.environ.get(_POLICY_NAME, "")) if file else None
+
+
 def announce_ready() -> None:
     """Tell the supervisor that this worker serves; in any other process do nothing. Call it once."""
-    text = os.environ.get(_READY_FD)
-    if not text:
-        return
-    fd = int(text)
-    with suppress(OSError):  # the supervisor has gone, and its signal is on the way
-        os.write(fd, b"1")
-        os.close(fd)
+    text = os.environ.get(_CONTROL_FD)
+    if text:
+        with suppress(OSError):  # the supervisor has gone, and its signal is on the way
+            os.write(int(text), line("ready"))
+
+
+async def supervisor_channel() -> Channel:
+    """Return this worker's end of the channel to its supervisor. Call it once, after `announce_ready`."""
+    return await Channel.over(socket.socket(fileno=int(os.environ[_CONTROL_FD])))
 
 
 # -- the supervisor -----------------------------------------------------------------------------------------
@@ -97,10 +114,11 @@ class WorkerOptions:
     scheme: str = "http"
 
 
-async def supervise(options: WorkerOptions) -> int:
+async def supervise(options: WorkerOptions, chosen: Chosen | None = None) -> int:
     """Run the workers until a signal; return the exit code: 0, 2 or 3 (not started), 128 + a second signal.
 
     Prints the one line `readygate listening on ...` when all are ready. Logs go to `readygate.workers`.
+    `chosen`: the policy that they are given, and what may come after it; None: they know it themselves.
     """
     async with AsyncExitStack() as stack:
         room = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="readygate-")))
@@ -111,17 +129,19 @@ async def supervise(options: WorkerOptions) -> int:
                 await stack.enter_async_context(serve_admin(*options.admin, paths))
         except OSError as error:
             return _fail(f"readygate: cannot listen: {error.strerror or error}")
-        return await _Supervisor(options, room, held.getsockname()[1]).run()
+        return await _Supervisor(options, room, held.getsockname()[1], chosen).run()
 
 
 class _Supervisor:
     """The workers of one gate, each kept alive by a task of its own."""
 
-    def __init__(self, options: WorkerOptions, room: Path, port: int) -> None:
+    def __init__(self, options: WorkerOptions, room: Path, port: int, chosen: Chosen | None) -> None:
         self._options = options
         self._room = room
         self._port = port
-        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._chosen = chosen
+        self._workers: dict[int, Worker] = {}
+        self._agreement = Agreement(room, self._workers)
         self._stop = asyncio.Event()
         self._exit_code = 0
 
@@ -131,15 +151,25 @@ class _Supervisor:
             loop.add_signal_handler(number, self._on_signal, number)
         keepers: list[asyncio.Task[None]] = []
         try:
+            if self._chosen is not None:
+                self._chosen.hangups.listen(lambda: self._end(0))
+                self._agreement.begin(self._chosen.policy)
             if await self._start_all(keepers):
                 self._say_ready()
-                await self._stop.wait()
+                await self._serve()
         finally:
             self._end(self._exit_code)
             await asyncio.gather(*keepers)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
         return self._exit_code
+
+    async def _serve(self) -> None:
+        async with AsyncExitStack() as stack:
+            if self._chosen is not None:
+                reloader = Reloader(self._chosen, self._agreement.apply, self._agreement.count)
+                await stack.enter_async_context(reloader.running())
+            await self._stop.wait()
 
     async def _start_all(self, keepers: list[asyncio.Task[None]]) -> bool:
         """Start the first, then the others: what is wrong with all of them is said once. Return success."""
@@ -177,49 +207,56 @@ class _Supervisor:
     async def _run_one(self, number: int, first: asyncio.Future[bool]) -> tuple[bool, int]:
         """Run one process to its end; return whether it got ready, and its exit code (minus a signal)."""
         try:
-            process, ready = await self._spawn(number)
+            worker = await self._spawn(number)
         except OSError as error:
             _log.error("worker %d: %s", number, error)
             return False, _NOT_STARTED
         if self._stop.is_set():
-            _signal(process, signal.SIGTERM)
-        was_ready = await ready
-        if was_ready and not first.done():
-            first.set_result(True)
-        code = await process.wait()
-        del self._processes[number]
+            _signal(worker, signal.SIGTERM)
+        was_ready = await worker.listen(lambda: None if first.done() else first.set_result(True))
+        code = await worker.process.wait()
+        del self._workers[number]
         return was_ready, code
 
-    async def _spawn(self, number: int) -> tuple[asyncio.subprocess.Process, asyncio.Future[bool]]:
-        """Start a worker. The future tells whether it said that it is ready, or ended without."""
-        reader, writer = os.pipe()
-        environ = os.environ | {_NUMBER: str(number), _READY_FD: str(writer), _PORT: str(self._port)}
-        if self._options.admin is not None:
-            environ[_ADMIN] = str(_admin_path(self._room, number))
+    async def _spawn(self, number: int) -> Worker:
+        """Start a worker."""
+        policy = self._agreement.policy
+        ours, theirs = socket.socketpair()
         supervisor = os.getpid()
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._options.argv,
-                env=environ,
-                pass_fds=(writer,),
+                env=self._environ(number, theirs.fileno(), policy),
+                pass_fds=(theirs.fileno(),),
                 # A terminal's Ctrl-C is for the supervisor, which tells the workers: two signals would be one
                 # too many.
                 start_new_session=True,
                 preexec_fn=lambda: _die_with(supervisor),
             )
         except OSError:
-            os.close(reader)
+            ours.close()
             raise
         finally:
-            os.close(writer)
-        self._processes[number] = process
-        return process, _first_byte(reader)
+            theirs.close()
+        worker = self._workers[number] = Worker(number, process, await Channel.over(ours), policy)
+        self._agreement.joined(worker)
+        return worker
+
+    def _environ(self, number: int, control: int, policy: Effective | None) -> dict[str, str]:
+        environ = os.environ | {_NUMBER: str(number), _CONTROL_FD: str(control), _PORT: str(self._port)}
+        if self._options.admin is not None:
+            environ[_ADMIN] = str(_admin_path(self._room, number))
+        if policy is not None:
+            environ |= {_POLICY: str(policy.file), _POLICY_NAME: policy.name}
+        return environ
+
+    # -- the end --------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int) -> None:
         if self._stop.is_set():
             self._exit_code = 128 + number
-            for process in tuple(self._processes.values()):
-                _signal(process, signal.SIGKILL)
+            for worker in tuple(self._workers.values()):
+                _signal(worker, signal.SIGKILL)
         else:
             self._end(0)
 
@@ -229,8 +266,8 @@ class _Supervisor:
             return
         self._exit_code = exit_code
         self._stop.set()
-        for process in tuple(self._processes.values()):
-            _signal(process, signal.SIGTERM)
+        for worker in tuple(self._workers.values()):
+            _signal(worker, signal.SIGTERM)
 
     def _say_ready(self) -> None:
         said = self._options
@@ -256,23 +293,9 @@ def _die_with(supervisor: int) -> None:
         os._exit(_NOT_STARTED)
 
 
-def _first_byte(fd: int) -> asyncio.Future[bool]:
-    """Return a future of whether a byte came through the pipe before its other end was closed."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[bool] = loop.create_future()
-
-    def readable() -> None:
-        loop.remove_reader(fd)
-        future.set_result(bool(os.read(fd, 1)))
-        os.close(fd)
-
-    loop.add_reader(fd, readable)
-    return future
-
-
-def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+def _signal(worker: Worker, number: int) -> None:
     with suppress(ProcessLookupError):
-        process.send_signal(number)
+        worker.process.send_signal(number)
 
 
 def _held_socket(host: str, port: int) -> socket.socket:

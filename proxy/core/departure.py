@@ -91,9 +91,9 @@ class Departure:
         """When the upstream will have been quiet long enough, if nothing more happens."""
         return min(self._active_ms + self.quiet_ms, self._latest_ms)
 
-    def over(self, at_ms: float) -> bool:
-        """Return whether the upstream may be told."""
-        return at_ms >= self.due_ms
+    def over(self, at_ms: float, *, taken: bool = True) -> bool:
+        """Return whether the upstream may be told. `taken`: it has all that was said to it."""
+        return at_ms >= self._latest_ms or (taken and at_ms >= self.due_ms)
 
     def waited_ms(self, at_ms: float) -> float:
         """Return for how long the upstream has not been told by now."""

@@ -50,7 +50,7 @@ from proxy.core.stages import Stages
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from proxy.core.early import EarlyBuffer
+    from proxy.core.early import EarlyBuffer, EarlyTotal
     from proxy.core.frames import FrameWalker
     from proxy.core.plan import HandshakePlan
 
@@ -80,7 +80,8 @@ class Handshake:
     """One session until its gate opens, or until it is clear that it never will.
 
     `nonce` gives 8 unpredictable bytes for a ping, `chance` a number in [0, 1) for jitter; `measurable` says
-    of a role whether the kernel shows what was acked. Windows are shared by the sessions of a route.
+    of a role whether the kernel shows what was acked. Windows are shared by the sessions of a route, `early`
+    counts what all sessions hold.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class Handshake:
         nonce: Callable[[], bytes],
         chance: Callable[[], float],
         measurable: Callable[[Role], bool] = lambda _: True,
+        early: EarlyTotal | None = None,
     ) -> None:
         self._plan = plan
+        self._early = early
         self._windows = windows
         self._nonce = nonce
         self._measurable = measurable
@@ -112,7 +115,7 @@ class Handshake:
 
     def _fresh(self, leg: Leg) -> Side:
         """Return a leg of which nothing is known yet."""
-        return Side(leg, self._plan.leg(leg.role).early_bytes, self._plan.message_bytes)
+        return Side(leg, self._plan.leg(leg.role).early_bytes, self._plan.message_bytes, self._early)
 
     # -- what the edge may ask ------------------------------------------------------------------------------
 
@@ -123,6 +126,11 @@ class Handshake:
     def early(self, role: Role) -> EarlyBuffer:
         """Return what this leg said too early."""
         return self._sides[role].early
+
+    def forget_early(self) -> None:
+        """Hold nothing any more: the session is over."""
+        for side in self._sides.values():
+            side.early.clear()
 
     def state(self, role: Role) -> State:
         """Return where this leg is."""
@@ -380,6 +388,7 @@ class Handshake:
             upstream.leg.move(Trigger.REDIAL)
             if upstream.stages:
                 self._past_stages += upstream.stages.records
+            upstream.early.clear()
             self._sides[UPSTREAM] = self._fresh(upstream.leg)
             yield from self._dial(after_ms)
 

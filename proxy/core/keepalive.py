@@ -1,9 +1,9 @@
 """Keepalive: whether a peer that says nothing is still there.
 
 A leg that was silent for `interval_ms` is pinged; one that gives no sign of life for `timeout_ms` is dead.
-Whatever a peer says is a sign of life. So is that it takes what we write: a slow reader is not a dead one. A
-peer that has never answered a ping (some stacks do not) is asked no more than that: its kernel acknowledges
-our ping, which no kernel does behind a dead link.
+Whatever a peer says is a sign of life. So is, while our ping still waits behind other bytes, that the peer
+takes some of them: a slow reader is not a dead one. Of a peer that has never answered a ping (some stacks do
+not) no more is asked than that its kernel acknowledges ours, which no kernel does behind a dead link.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Verdict(Enum):
 class Keepalive:
     """Watches one leg of an open session: `look` at it when `due_ms` has come."""
 
-    __slots__ = ("_answers", "_life_ms", "_owes_ms", "_pinged", "_plan", "_taken", "due_ms")
+    __slots__ = ("_answers", "_asked", "_life_ms", "_owes_ms", "_pinged", "_plan", "_taken", "due_ms")
 
     def __init__(self, plan: KeepalivePlan, at_ms: float, *, answers: bool) -> None:
         """Start at `at_ms`. `answers`: whether this peer is known to answer pings."""
@@ -58,6 +58,7 @@ class Keepalive:
         self._answers = answers
         self._life_ms = at_ms
         self._pinged = False
+        self._asked = 0  # what it will have taken before our ping
         self._owes_ms: float | None = None  # since when it owes us a sign of life: a pong, or an ack
         self._taken: int | None = None
         self.due_ms = inf if plan.interval_ms is None else at_ms + plan.interval_ms
@@ -92,14 +93,17 @@ class Keepalive:
         if silent_ms < interval_ms or self._pinged or not signs.free:
             return Verdict.FINE
         self._pinged = True
+        self._asked = (signs.taken or 0) + (signs.unacked or 0)
         self._owes_ms = at_ms
         return Verdict.PING
 
     def _takes(self, signs: Signs) -> bool:
-        """Whether the peer took something since the last look, or owes no more than it ever gave."""
-        if signs.taken is not None and self._taken is not None and signs.taken > self._taken:
-            return True
-        return self._pinged and not self._answers and not signs.unacked
+        """Whether the peer takes what comes before our ping, or the ping itself where no more is asked."""
+        if self._pinged and (signs.taken is None or signs.taken >= self._asked):
+            return not self._answers
+        if signs.taken is None or self._taken is None or (not self._pinged and signs.free):
+            return False
+        return signs.taken > self._taken
 
     def _alive(self, at_ms: float) -> None:
         self._life_ms = max(self._life_ms, at_ms)

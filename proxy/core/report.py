@@ -64,7 +64,7 @@ class HandshakeReport:
     `status` is the HTTP status that the client got (101 when accepted, None when it left before any);
     `close_code` the Close code that ended it after a 101, if one did; `redials` tries beyond the first and
     their causes in order (`refused`, `timeout`, `lost`, `status_503`, `close_1011`, ...). `cause`: why the
-    last try failed, when the handshake failed with it.
+    last try failed, when the handshake failed with it. `limit`: which limit refused it before it began.
     """
 
     outcome: Outcome
@@ -75,3 +75,4 @@ class HandshakeReport:
     early_upstream: EarlyCount = field(default_factory=EarlyCount)
     close_code: int | None = None
     cause: str | None = None
+    limit: str | None = None

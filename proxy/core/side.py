@@ -9,6 +9,7 @@ from proxy.core.frames import CLOSE, FrameWalker, parse_close
 from proxy.core.report import EarlyCount
 
 if TYPE_CHECKING:
+    from proxy.core.early import EarlyTotal
     from proxy.core.leg import Leg
     from proxy.core.stages import Stages
 
@@ -18,9 +19,15 @@ class Side:
 
     __slots__ = ("close", "early", "gone", "leg", "stages", "walker")
 
-    def __init__(self, leg: Leg, early_bytes: int, message_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        leg: Leg,
+        early_bytes: int,
+        message_bytes: int | None = None,
+        together: EarlyTotal | None = None,
+    ) -> None:
         self.leg = leg
-        self.early = EarlyBuffer(early_bytes)
+        self.early = EarlyBuffer(early_bytes, together)
         self.walker = FrameWalker()
         self.walker.message_bytes = message_bytes
         self.stages: Stages | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import ClientError, web
 from aiohttp.http import HttpVersion11
 
+from proxy.core.report import HandshakeReport, Outcome
 from proxy.edge.exact import ExactResponse
 from proxy.edge.headers import end_to_end, forwarded, origin_form
 from proxy.edge.problem import problem
@@ -21,6 +22,7 @@ from proxy.edge.session import Session
 from proxy.edge.shared import now_ms
 from proxy.edge.switching import Offer
 from proxy.edge.takeover import head_arrived
+from proxy.guard import HEADER_BYTES, client_address, head_bytes
 from proxy.telemetry import RequestFacts
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from proxy.edge.http import PassThrough
     from proxy.edge.session import Refusal
     from proxy.edge.shared import Shared
+    from proxy.guard import Limit
     from proxy.policy import Route
 
 _log = logging.getLogger("readygate.accept")
@@ -118,25 +121,39 @@ class Acceptor:
         route = self._shared.policy.route(path)
         rewritten = route.rewrite(path) + question + query
         if not asks_for_websocket(request):
-            response = await self._passes.handle(request, rewritten)
+            response = await self._pass(request, rewritten)
             self._shared.telemetry.metrics.http_request(response.status)
             return response
         try:
             key = check_upgrade(request)
         except BadUpgrade as bad:
-            _log.warning("bad upgrade: %s", bad.reason, extra={"fields": {"client_address": request.remote}})
+            fields = {"client_address": self._client(request)}
+            _log.warning("bad upgrade: %s", bad.reason, extra={"fields": fields})
             refused = bad.response()
             refused.force_close()
             return refused
         if self._shared.draining:
             return _unavailable("the gate is stopping", route.settings.retry_after_s)
-        offer = self._offer(request, rewritten, key)
-        return await self._serve(request, route, offer)
+        return await self._serve(request, route, rewritten, key)
 
-    async def _serve(self, request: web.BaseRequest, route: Route, offer: Offer) -> web.StreamResponse:
+    async def _pass(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
+        """Answer what is no handshake. Of the limits, the one on its head is for it, too."""
+        if _head(request) > self._shared.policy.default.settings.limits.header_bytes:
+            return self._turn_away(HEADER_BYTES)
+        return await self._passes.handle(request, target)
+
+    async def _serve(
+        self, request: web.BaseRequest, route: Route, target: str, key: bytes
+    ) -> web.StreamResponse:
         """Open a session. What is returned when it took the connection over is never sent."""
-        trace = self._shared.telemetry.handshake(self._facts(request, route), now_ms())
-        session = Session(self._shared, request, route, offer, trace)
+        facts = self._facts(request, route)
+        trace = self._shared.telemetry.handshake(facts, now_ms())
+        limit = self._shared.limit_reached(facts.client, _head(request))
+        if limit is not None:
+            trace.finish(HandshakeReport(Outcome.REJECTED, limit.status, (), (), limit=limit.name), now_ms())
+            return self._turn_away(limit, route.settings.retry_after_s)
+        offer = self._offer(request, target, key)
+        session = Session(self._shared, request, route, offer, trace, facts.client)
         refusal = await session.open()
         if refusal is None:
             return web.Response()
@@ -144,6 +161,22 @@ class Acceptor:
             return await _refuse(request, refusal, route.settings.retry_after_s)
         finally:
             session.answered()
+
+    def _turn_away(self, limit: Limit, retry_after_s: int | None = None) -> web.Response:
+        """Answer a request that a limit refuses: count it, and say it in the log now and then."""
+        self._shared.telemetry.metrics.limit_hit(limit.name)
+        refused = self._shared.quieter.refused(limit, self._shared.loop.time())
+        if refused is not None:
+            fields = {"limit": limit.name, "status": limit.status, "refused": refused}
+            _log.warning("limit reached", extra={"fields": fields})
+        response = problem(limit.status, limit.title, limit.detail, retry_after_s if limit.passes else None)
+        response.force_close()
+        return response
+
+    def _client(self, request: web.BaseRequest) -> str:
+        """Return the address of whoever sent a request, by the hops that are trusted."""
+        hops = self._shared.policy.default.settings.http.trusted_hops
+        return client_address(request.raw_headers, request.remote or "", hops)
 
     def _offer(self, request: web.BaseRequest, target: str, key: bytes) -> Offer:
         raw = request.raw_headers
@@ -168,9 +201,14 @@ class Acceptor:
             peer=peer,
             policy=self._shared.policy.name,
             route=route.pattern,
+            client=self._client(request),
             peer_port=port,
             scheme=self._scheme,
         )
+
+
+def _head(request: web.BaseRequest) -> int:
+    return head_bytes(request.method, request.raw_path, request.raw_headers)
 
 
 async def _refuse(request: web.BaseRequest, refusal: Refusal, retry_after_s: int) -> web.StreamResponse:

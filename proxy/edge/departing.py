@@ -8,6 +8,7 @@ from proxy.core.departure import Departure
 from proxy.core.frames import CLOSE, frame, parse_close
 from proxy.edge.acked import all_acked
 from proxy.edge.ends import end, reset
+from proxy.edge.relay import Hold
 from proxy.edge.shared import after_poll, mask_key, now_ms
 from proxy.telemetry import DepartureFacts
 
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 
 # RFC 6455 7.1.1: the server closes first; a client that has waited long enough may close at any time.
 _CLOSING_S: Final = 5.0
+# An ack that is all that is missing may be delayed by the peer's kernel; it is looked for so often.
+_ACK_MS: Final = 5.0
 
 
 class Departing:
     """Sees one upstream leg off. Implements `RelayOwner` for it; `done` is called when the leg is gone.
 
     `goodbye` is the payload of the Close that it gets in the end; None: an end without one, a reset if
-    `abrupt`. What it says until then is for the caller to mute. `told` is set once it was told, or said a
-    Close of its own, whose code is then in `upstream_code`.
+    `abrupt`. The caller says when to `discard` what it says until then. `told`: it was told, or said
+    a Close of its own, whose code is then in `upstream_code`.
     """
 
     __slots__ = (
@@ -59,7 +62,7 @@ class Departing:
         self._goodbye = goodbye
         self._abrupt = abrupt
         self._done = done
-        self._said = (leg.walker.messages, leg.walker.payload_bytes)
+        self._said: tuple[int, int] | None = None
         self._waited_ms: float | None = None
         self.told = False
         self.upstream_code: int | None = None
@@ -109,22 +112,32 @@ class Departing:
         self.hurry()
         self.leg.transport.abort()
 
+    def discard(self) -> None:
+        """Pass on nothing of what the upstream says from now on, but read and count it."""
+        self.leg.mute()
+        self.leg.let_go(Hold.SLOW_PEER)
+        if self._said is None:
+            self._said = self._count()
+
     def facts(self) -> DepartureFacts:
         """Return what was discarded, and for how long the upstream was not told."""
-        walker = self.leg.walker
-        messages, size = self._said
+        said = self._count()
+        messages, size = self._said or said
         waited_ms = self._departure.waited_ms(now_ms()) if self._waited_ms is None else self._waited_ms
-        return DepartureFacts(walker.messages - messages, walker.payload_bytes - size, waited_ms)
+        return DepartureFacts(said[0] - messages, said[1] - size, waited_ms)
+
+    def _count(self) -> tuple[int, int]:
+        return self.leg.walker.messages, self.leg.walker.payload_bytes
 
     def _look(self) -> None:
         at_ms = now_ms()
         self._departure.active(self._active_ms())
-        if not all_acked(self.leg.transport):
+        if self.leg.transport.get_write_buffer_size():
             self._departure.active(at_ms)  # what was said to it is still on its way
-        if self._departure.over(at_ms):
+        if self._departure.over(at_ms, taken=all_acked(self.leg.transport)):
             self._say_goodbye()
         else:
-            due_s = max(self._departure.due_ms - at_ms, 1.0) / 1000
+            due_s = max(self._departure.due_ms - at_ms, _ACK_MS) / 1000
             self._timer = self._loop.call_later(due_s, after_poll, self._loop, self._due)
 
     def _due(self) -> None:

@@ -16,7 +16,7 @@ from proxy.core.plan import Role
 from proxy.edge.before import Finisher, Pacer, ReplyTimer
 from proxy.edge.departing import Departing
 from proxy.edge.ends import end
-from proxy.edge.relay import Hold, Relay
+from proxy.edge.relay import Relay
 from proxy.edge.shared import mask_key, nonce, now_ms
 from proxy.edge.watch import Watch
 from proxy.telemetry import SessionReport, Traffic
@@ -133,7 +133,7 @@ class Joined:
         """End the other leg, too; when both are gone, so is the session."""
         self._open -= 1
         if self._departing is not None:
-            self._ignore_upstream()
+            self._departing.discard()
         elif leg.role not in self.codes and leg.role not in self._eof:
             self._fell(leg, "eof" if exc is None else "reset")
         elif self._open and leg.role in self.codes:
@@ -217,7 +217,7 @@ class Joined:
         waits = self.client.said_s > self.upstream.said_s  # for the reply to what the client said last
         self._tell = tell
         if tell is None:
-            self._ignore_upstream()
+            self._departing.discard()
         elif self.upstream.walker.at_boundary:
             self._say_goodbye()
         else:
@@ -230,7 +230,8 @@ class Joined:
 
     def _say_goodbye(self) -> None:
         """Write the client its Close: a frame ends here. Then wait for its own, if it is not here yet."""
-        self._ignore_upstream()
+        assert self._departing is not None
+        self._departing.discard()
         payload, self._tell = self._tell, None
         if payload is not None and not self.client.transport.is_closing():
             self.client.transport.write(frame(CLOSE, payload))
@@ -238,11 +239,6 @@ class Joined:
             self._end_client()
         else:
             self._start_linger()
-
-    def _ignore_upstream(self) -> None:
-        """Read what the upstream still says, and discard it: it holds nobody up any more."""
-        self.upstream.mute()
-        self.upstream.let_go(Hold.SLOW_PEER)
 
     def _end_client(self) -> None:
         """RFC 6455 7.1.1: the server closes the connection, once both have said their Close."""
@@ -374,11 +370,13 @@ class Joined:
             return
         if self._linger is not None:
             self._linger.cancel()
-        self._trace.finish(self._report(), now_ms())
-        self.client.release()
-        self.upstream.release()
-        self._departing = None
-        self._done()
+        try:
+            self._trace.finish(self._report(), now_ms())
+        finally:  # whatever becomes of what is told, the session is over
+            self.client.release()
+            self.upstream.release()
+            self._departing = None
+            self._done()
 
     def _report(self) -> SessionReport:
         return SessionReport(

@@ -22,7 +22,7 @@ from proxy.core.report import HandshakeReport, Outcome
 from proxy.edge.acked import all_acked
 from proxy.edge.departing import Departing
 from proxy.edge.joined import Joined
-from proxy.edge.relay import HANDED_ON, Held, Hold, Relay
+from proxy.edge.relay import HANDED_ON, Held, Relay
 from proxy.edge.shared import after_poll, mask_key, now_ms
 from proxy.edge.switching import eager_response, mirrored_response
 from proxy.edge.takeover import Inbound
@@ -72,16 +72,22 @@ class Session:
     __slots__ = (
         "_accepted", "_answer", "_client", "_closing", "_departing", "_events", "_handshake", "_inbound",
         "_linger", "_shared", "_timer", "_trace", "_tries", "_upstream",
-        "id", "joined", "peer", "redials", "route", "started_ms",
+        "client_address", "id", "joined", "redials", "route", "started_ms",
     )  # fmt: skip
 
     def __init__(
-        self, shared: Shared, request: web.BaseRequest, route: Route, offer: Offer, trace: HandshakeTrace
+        self,
+        shared: Shared,
+        request: web.BaseRequest,
+        route: Route,
+        offer: Offer,
+        trace: HandshakeTrace,
+        client_address: str,
     ) -> None:
         self.id = next(_ids)
         self.route = route
         self.started_ms = now_ms()
-        self.peer = intern(request.remote or "")
+        self.client_address = intern(client_address)
         self.redials = 0
         self.joined: Joined | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -114,6 +120,11 @@ class Session:
         if self._client.transport is None or self._client.transport.is_closing():
             self._client.connection_lost(None)
         return await answer
+
+    @property
+    def peer(self) -> str:
+        """Its client's address."""
+        return self.client_address
 
     @property
     def path(self) -> str:
@@ -238,10 +249,11 @@ class Session:
         self._forget_inbound()
         self._settle(None)
         if self._handshake is not None:
-            self._handshake = None
             report = HandshakeReport(Outcome.FAILED, None, (), (), cause="bug")
-            self._trace.finish(report, now_ms())
-            self._over()
+            try:
+                self._trace.finish(report, now_ms())
+            finally:
+                self._over()
 
     def _do(self, command: do.Command) -> None:  # noqa: C901, PLR0912 - one row a command
         match command:
@@ -288,6 +300,7 @@ class Session:
                 if self._timer is not None:
                     self._timer.cancel()
                 self._trace.finish(report, now_ms())
+                self._shared.decided(self)
                 self._settle(None)
                 self._let_go()
 
@@ -410,9 +423,9 @@ class Session:
         leg = Relay(Role.UPSTREAM, upstream.transport, handshake.walker(Role.UPSTREAM))
         upstream.transport.set_protocol(leg)
         upstream.release()
-        leg.let_go(Hold.SLOW_PEER)
         plan, quiet = self.route.settings.departure, self._shared.quiet(self.route)
         self._departing = Departing(self._shared.loop, leg, plan, quiet, goodbye, done=self._departed)
+        self._departing.discard()
         self._departing.start()
 
     def _departed(self) -> None:
@@ -453,5 +466,7 @@ class Session:
             if timer is not None:
                 timer.cancel()
         self._client.release()
-        self.joined = self._timer = self._linger = self._tries = None
+        if self._handshake is not None:
+            self._handshake.forget_early()
+        self.joined = self._timer = self._linger = self._tries = self._handshake = None
         self._shared.forget(self)

@@ -6,12 +6,15 @@ import asyncio
 import os
 import random
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from proxy.core.departure import LearnedQuiet
+from proxy.core.early import EarlyTotal
 from proxy.core.handshake import Handshake, learned_windows
 from proxy.edge.acked import measurable
 from proxy.edge.memory import Tide, release
+from proxy.guard import Clients, Load, Quieter, limit_reached, most_sessions
 
 if TYPE_CHECKING:
     import ssl
@@ -21,11 +24,16 @@ if TYPE_CHECKING:
     from proxy.core.plan import Role
     from proxy.edge.session import Session
     from proxy.edge.upstream import Upstream
+    from proxy.guard import Limit
     from proxy.policy import Policy, Route
     from proxy.telemetry import Telemetry
 
 # How long after a wave of sessions its memory is given back: their last callbacks are over by then.
 _SETTLE_S: Final = 1.0
+
+# What is learned belongs to a route and to the plan that it was learned under: sessions that are older than
+# the policy still learn for theirs.
+_Plan: TypeAlias = tuple[Hashable, ...]
 
 
 def now_ms() -> float:
@@ -43,7 +51,11 @@ def after_poll(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) ->
 
 
 class Shared:
-    """One per process. `sessions` are those that have a leg left; `on_idle` resolves when there is none."""
+    """One per process.
+
+    `sessions` are those that have a leg left, `pending` those of them whose handshake is under way, `early`
+    what is held for all of them.
+    """
 
     def __init__(
         self, upstream: Upstream, tls: ssl.SSLContext | None, policy: Policy, telemetry: Telemetry
@@ -54,12 +66,26 @@ class Shared:
         self.telemetry = telemetry
         self.loop = asyncio.get_running_loop()
         self.sessions: set[Session] = set()
+        self.pending: set[Session] = set()
+        self.early = EarlyTotal()
+        self.quieter = Quieter()
+        self._clients = Clients()
+        self._most_sessions = most_sessions()
+        telemetry.metrics.tell_early(lambda: self.early.bytes)
         self._tide = Tide()
         self.draining = False
-        self._windows: dict[str, Mapping[Role, LearnedWindow]] = {}
+        self._windows: dict[_Plan, Mapping[Role, LearnedWindow]] = {}
         self.measurable = measurable()
-        self._quiets: dict[str, LearnedQuiet] = {}
+        self._quiets: dict[_Plan, LearnedQuiet] = {}
         self._idle: asyncio.Future[None] | None = None
+
+    def switch(self, policy: Policy, tls: ssl.SSLContext | None) -> None:
+        """Let new sessions have this policy. What a route has learned is kept where its plan is the same."""
+        self.policy, self.tls = policy, tls
+        routes = (policy.default, *policy.routes)
+        windows, quiets = set(map(_window_plan, routes)), set(map(_quiet_plan, routes))
+        self._windows = {plan: known for plan, known in self._windows.items() if plan in windows}
+        self._quiets = {plan: known for plan, known in self._quiets.items() if plan in quiets}
 
     def handshake(self, route: Route) -> Handshake:
         """Return the core of a new session on this route. It shares the route's learned windows."""
@@ -70,30 +96,52 @@ class Shared:
             nonce=nonce,
             chance=random.random,
             measurable=lambda _: self.measurable,
+            early=self.early,
         )
 
     def windows(self, route: Route) -> Mapping[Role, LearnedWindow]:
         """Return what this route has learned about how soon its legs are lost."""
-        windows = self._windows.get(route.pattern)
+        plan = _window_plan(route)
+        windows = self._windows.get(plan)
         if windows is None:
-            windows = self._windows[route.pattern] = learned_windows(route.settings.handshake)
+            windows = self._windows[plan] = learned_windows(route.settings.handshake)
         return windows
 
     def quiet(self, route: Route) -> LearnedQuiet:
         """Return what this route has learned about how long its replies take."""
-        quiet = self._quiets.get(route.pattern)
+        plan = _quiet_plan(route)
+        quiet = self._quiets.get(plan)
         if quiet is None:
-            quiet = self._quiets[route.pattern] = LearnedQuiet(route.settings.departure)
+            quiet = self._quiets[plan] = LearnedQuiet(route.settings.departure)
         return quiet
+
+    def limit_reached(self, client_address: str, head: int) -> Limit | None:
+        """Return why this client may not have one more session, whose request has a head of so many bytes."""
+        load = Load(
+            sessions=len(self.sessions),
+            handshakes_pending=len(self.pending),
+            early_bytes=self.early.bytes,
+            of_client=self._clients.sessions(client_address),
+        )
+        return limit_reached(self.policy.default.settings.limits, load, head, self._most_sessions)
 
     def add(self, session: Session) -> None:
         """Keep a session until it has no leg left."""
         self.sessions.add(session)
+        self.pending.add(session)
+        self._clients.came(session.client_address)
         self._tide.ebbed(len(self.sessions))
 
+    def decided(self, session: Session) -> None:
+        """Note that a session's handshake is over."""
+        self.pending.discard(session)
+
     def forget(self, session: Session) -> None:
-        """Let go of a session that has no leg left."""
-        self.sessions.discard(session)
+        """Let go of a session that has no leg left. It may be said twice, by a bug."""
+        if session in self.sessions:
+            self.sessions.remove(session)
+            self.pending.discard(session)
+            self._clients.went(session.client_address)
         if self._tide.ebbed(len(self.sessions)):
             self.loop.call_later(_SETTLE_S, release)
         if not self.sessions and self._idle is not None and not self._idle.done():
@@ -104,6 +152,15 @@ class Shared:
         if self.sessions:
             self._idle = self.loop.create_future()
             await self._idle
+
+
+def _window_plan(route: Route) -> _Plan:
+    plan = route.settings.handshake
+    return route.pattern, plan.client.stabilization, plan.upstream.stabilization
+
+
+def _quiet_plan(route: Route) -> _Plan:
+    return route.pattern, route.settings.departure
 
 
 def nonce() -> bytes:

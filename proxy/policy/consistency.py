@@ -6,8 +6,10 @@ values that do not fit, the one that was written over the other is reported.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from proxy.policy.model import Announcement
 from proxy.policy.problems import Problem, show
 from proxy.policy.routes import checked_pattern, checked_rewrite, rewrite_fault
 
@@ -52,8 +54,20 @@ def conflicts(tree: Node, wrong: list[Problem]) -> list[Problem]:
     said = {problem.key for problem in wrong}
     paths = {*_BUDGETS, _DEADLINE, *(path for pair in _ORDERED for path in pair)} - said
     times = {path: node for path in paths if (node := tree.find(path)) and _is_number(node.value)}
+    times |= {path: node for path, node in _unwritten(tree) if path not in said}
     found = [problem for low, high in _ORDERED if (problem := _order(times, low, high))]
     return found + _over_deadline(times)
+
+
+def _unwritten(tree: Node) -> Iterator[tuple[str, Node]]:
+    """Yield the budgets of announcements that do not write theirs: no other stage has one from the model."""
+    budget_ms = Announcement.model_fields["budget_ms"].default
+    for leg in _LEGS:
+        announcement = tree.find(f"{leg}.announcement")
+        entries = announcement.entries() if announcement else {}
+        evidence = entries.get("evidence")
+        if evidence and evidence.value == "message" and "budget_ms" not in entries:
+            yield f"{leg}.announcement.budget_ms", replace(evidence, value=budget_ms)
 
 
 def _over_deadline(times: dict[str, Node]) -> list[Problem]:

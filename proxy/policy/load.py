@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from proxy.policy.stages import settle
 from proxy.policy.tree import Node, merge, read
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from proxy.policy.model import Document
 
 BASE = "production"
@@ -25,6 +28,51 @@ MAX_FILE_BYTES = 1 << 20
 _ROUTE_LAYER = 1
 _OVERRIDABLE = ("handshake", "upstream", "session", "departure", "keepalive", "limits")
 _SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came of reading a policy: the policy, or all that is wrong with it.
+
+    `files`: every file that was looked for, with the digest of its content; None: there was nothing to read.
+    They stand for what was read, so that a later look tells whether it has changed.
+    """
+
+    policy: Policy | None
+    problems: tuple[Problem, ...]
+    files: Mapping[Path, str | None]
+
+    def same(self, other: Reading) -> bool:
+        """Whether both decide the same: an equal policy, and the same authorities to trust."""
+        return self.policy == other.policy and self._trusted == other._trusted
+
+    @property
+    def _trusted(self) -> str | None:
+        ca_file = self.policy and self.policy.default.settings.upstream.tls.ca_file
+        return self.files.get(Path(ca_file)) if ca_file else None
+
+
+class _Notes:
+    """What is gathered while a policy is read."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.files: dict[Path, str | None] = {}
+
+
+def digest(file: Path) -> str | None:
+    """Return a digest of what a policy would read of this file; None when it cannot be read."""
+    try:
+        if not file.is_file():
+            return None
+        with file.open("rb") as stream:
+            return _digest(stream.read(MAX_FILE_BYTES + 1))
+    except (OSError, ValueError):
+        return None
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
 
 
 def presets() -> dict[str, Path]:
@@ -39,48 +87,66 @@ def load(name_or_path: str) -> Policy:
 
     Raise `PolicyError` with everything that is wrong in the file, what it extends and its routes.
     """
-    problems: list[Problem] = []
-    file = _resolve(name_or_path, Path())
+    reading = examine(name_or_path)
+    if reading.policy is None:
+        raise PolicyError(list(reading.problems))
+    return reading.policy
+
+
+def examine(name_or_path: str, name: str = "") -> Reading:
+    """Read a preset or a policy file as `load` does, and tell what came of it, good or bad.
+
+    `name`: what the policy is called; "": the preset's or the file's own name.
+    """
+    notes = _Notes()
+    policy = _loaded(name_or_path, name, notes)
+    if policy is not None and (ca_file := policy.default.settings.upstream.tls.ca_file):
+        notes.files[Path(ca_file)] = digest(Path(ca_file))
+    return Reading(policy, tuple(_in_order(notes.problems)), notes.files)
+
+
+def _loaded(name_or_path: str, name: str, notes: _Notes) -> Policy | None:
+    problems = notes.problems
+    file = _resolve(name_or_path, Path(), notes)
     if file is None:
-        raise PolicyError(
-            [Problem(name_or_path, None, "policy", _missing(name_or_path), _known(name_or_path))]
-        )
-    tree = _chain(file, 0, [], problems)
+        problems.append(Problem(name_or_path, None, "policy", _missing(name_or_path), _known(name_or_path)))
+        return None
+    tree = _chain(file, 0, [], notes)
     if tree is None:
-        raise PolicyError(problems)
+        return None
     effective = settle(tree)
     document, wrong = validate(effective)
     problems += [*wrong, *conflicts(effective, wrong), *route_conflicts(effective)]
     overridden = _overridden(tree, problems)
     if document is None or problems:
-        raise PolicyError(_in_order(problems))
-    name = name_or_path if name_or_path in presets() else file.name
-    return _frozen(name, document, overridden)
+        return None
+    own = name_or_path if name_or_path in presets() else file.name
+    return _frozen(name or own, document, overridden)
 
 
-def _chain(file: Path, layer: int, below: list[Path], problems: list[Problem]) -> Node | None:
+def _chain(file: Path, layer: int, below: list[Path], notes: _Notes) -> Node | None:
     """Return `file` laid over all that it extends, in the end over the base. None when it cannot be read."""
-    tree = _read(file, layer, problems)
+    tree = _read(file, layer, notes)
     if tree is None or file.resolve() == presets()[BASE].resolve():
         return tree
     chain = [*below, file]
     parent = presets()[BASE]
     extends = tree.find("extends")
     if extends and extends.value is not None:
-        named = _parent(extends, file.parent, chain)
+        named = _parent(extends, file.parent, chain, notes)
         if isinstance(named, Problem):
-            problems.append(named)  # and go on over the base, to find what else is wrong
+            notes.problems.append(named)  # and go on over the base, to find what else is wrong
         else:
             parent = named
-    beneath = _chain(parent, layer - 1, chain, problems)
+    beneath = _chain(parent, layer - 1, chain, notes)
     return beneath and merge(beneath, tree.without("extends"))
 
 
-def _parent(extends: Node, folder: Path, chain: list[Path]) -> Path | Problem:
+def _parent(extends: Node, folder: Path, chain: list[Path], notes: _Notes) -> Path | Problem:
     name = extends.value
     if not isinstance(name, str):
         return Problem(extends.file, extends.line, "extends", show(extends.plain()), _known(""))
-    file = _resolve(name, folder)
+    file = _resolve(name, folder, notes)
     if file is None:
         return Problem(extends.file, extends.line, "extends", _missing(name), _known(name))
     resolved = [each.resolve() for each in chain]
@@ -91,13 +157,21 @@ def _parent(extends: Node, folder: Path, chain: list[Path]) -> Path | Problem:
     return file
 
 
-def _resolve(name: str, folder: Path) -> Path | None:
+def _resolve(name: str, folder: Path, notes: _Notes) -> Path | None:
     """Return the file of a preset or, relative to `folder`, of a path; None when there is no such file."""
     preset = presets().get(name)
     if preset:
         return preset
+    if not name or "\0" in name:
+        return None
     file = folder / name
-    return file if name and "\0" not in name and file.is_file() else None
+    try:
+        if file.is_file():
+            return file
+    except OSError:
+        return file  # reading it will tell what is wrong
+    notes.files[file] = None  # it may come to be
+    return None
 
 
 def _missing(name: str) -> str:
@@ -110,7 +184,9 @@ def _known(name: str) -> str:
     return f"{either([*presets(), 'a policy file'])}" + (f" (did you mean {close[0]}?)" if close else "")
 
 
-def _read(file: Path, layer: int, problems: list[Problem]) -> Node | None:
+def _read(file: Path, layer: int, notes: _Notes) -> Node | None:
+    problems = notes.problems
+    notes.files[file] = None
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
@@ -119,6 +195,7 @@ def _read(file: Path, layer: int, problems: list[Problem]) -> Node | None:
             Problem(str(file), None, "policy", error.strerror or str(error), "a file that can be read")
         )
         return None
+    notes.files[file] = _digest(raw)
     if len(raw) > MAX_FILE_BYTES:
         problems.append(
             Problem(str(file), None, "policy", "a larger file", f"at most {MAX_FILE_BYTES} bytes")

@@ -68,6 +68,8 @@ def of_handshake(report: HandshakeReport) -> Attributes:
         told["http.response.status_code"] = report.status
     if report.close_code is not None:
         told["readygate.close.code"] = report.close_code
+    if report.limit is not None:
+        told["readygate.limit"] = report.limit
     if error := handshake_error(report):
         told["error.type"] = error
     return told

@@ -13,7 +13,6 @@ from proxy.telemetry import redact
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_ADDRESS = re.compile(r"\[?[0-9A-Fa-f:.]{2,45}\]?(?::\d{1,5})?")
 _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?")
 EndedBy = Literal["client", "upstream", "gate"]
 # A Close; the end of a connection without one; silence; a limit; the gate's own stop.
@@ -28,6 +27,7 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 class RequestFacts:
     """An upgrade request as it arrived. `target` is the request target; `peer` "" on a Unix socket.
 
+    `client` is the client's address as far as it can be trusted; "": nobody knows it better than `peer`.
     `policy` is the policy's name, `route` the pattern of the route that it matched (never a raw path).
     """
 
@@ -37,6 +37,7 @@ class RequestFacts:
     peer: str
     policy: str
     route: str
+    client: str = ""
     peer_port: int = 0
     scheme: str = "http"
     http_version: str = "1.1"
@@ -116,15 +117,13 @@ class Subject:
 
 def describe(request: RequestFacts) -> Subject:
     """Reduce a request to what spans, logs and the admin page may show."""
-    host = forwarded = agent = protocols = proto = b""
+    host = agent = protocols = proto = b""
     for name, value in request.headers:
         match name.lower():
             case b"host":
                 host = host or value
             case b"user-agent":
                 agent = agent or value
-            case b"x-forwarded-for":
-                forwarded = forwarded or value
             case b"x-forwarded-proto":
                 proto = proto or value
             case b"sec-websocket-protocol":
@@ -142,7 +141,7 @@ def describe(request: RequestFacts) -> Subject:
         port=port,
         peer=intern(request.peer),
         peer_port=request.peer_port,
-        client=intern(_client_address(forwarded, request.peer)),
+        client=intern(request.client or request.peer),
         user_agent=_user_agent(agent),
         subprotocols=redact.clean(redact.subprotocols(protocols.decode("latin-1"))),
         policy=request.policy,
@@ -168,15 +167,3 @@ def _split_authority(authority: str) -> tuple[str, int]:
     if match is None:
         return authority, 0
     return match[1].strip("[]"), int(match[2] or 0)
-
-
-def _client_address(forwarded_for: bytes, peer: str) -> str:
-    """Return the first address of X-Forwarded-For when it is one, else the peer (`client.address`)."""
-    if not forwarded_for:
-        return peer
-    first = forwarded_for.split(b",", 1)[0].strip().decode("latin-1")
-    if not _ADDRESS.fullmatch(first):
-        return peer
-    if first.startswith("["):
-        return first[1:].partition("]")[0]
-    return first.partition(":")[0] if first.count(":") == 1 else first

@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from proxy.telemetry import prometheus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from opentelemetry.metrics import CallbackOptions
     from opentelemetry.sdk.metrics.export import MetricReader
@@ -113,6 +113,15 @@ class Metrics:
             "{request}",
             "status_class",
         )
+        self._limits = self._counter(
+            "readygate.limits.hit", "Requests refused by a limit of the policy.", "{request}", "limit"
+        )
+        self._reloads = self._counter(
+            "readygate.policy.reloads",
+            "Times that the policy was loaded again, by what came of it.",
+            "{reload}",
+            "result",
+        )
         self._pending = self._gauge(
             "readygate.handshakes.pending", "Handshakes now under way.", "{handshake}"
         )
@@ -183,6 +192,20 @@ class Metrics:
     def http_request(self, status: int) -> None:
         """Count an HTTP request that was passed through, by the status that the client got."""
         self._http.add(1, _STATUS_CLASSES.get(status // 100, _OTHER))
+
+    def limit_hit(self, limit: str) -> None:
+        """Count a request that a limit (the name of its policy key) turned away."""
+        self._limits.add(1, limit)
+
+    def tell_early(self, held: Callable[[], int]) -> None:
+        """Tell from now on what `held` returns as the early bytes that are held; call it once."""
+        self._meter.create_observable_up_down_counter(
+            "readygate.early.bytes", [lambda _: [Observation(held())]], "By", "Early bytes now held."
+        )
+
+    def reloaded(self, result: str) -> None:
+        """Count a reload of the policy: `switched`, `unchanged` or `refused`."""
+        self._reloads.add(1, result)
 
     def prometheus(self) -> str:
         """Return everything in the Prometheus text format; empty with OTEL_SDK_DISABLED."""

@@ -48,6 +48,8 @@ def of_handshake(trace: HandshakeTrace, report: HandshakeReport, ms: float) -> d
         fields["redial_causes"] = list(report.redials[:_MAX_CAUSES])
     if report.close_code is not None:
         fields["close_code"] = report.close_code
+    if report.limit is not None:
+        fields["limit"] = report.limit
     if error := handshake_error(report):
         fields["error"] = error
     if subject.subprotocols:

@@ -47,6 +47,12 @@ def test_an_upstream_that_never_falls_quiet_is_told_at_the_cap():
     assert speaking.waited_ms(1200.0) == 200.0
 
 
+def test_an_upstream_that_has_not_taken_all_is_not_told_before_the_cap():
+    silent = departure(0.0)
+    assert not silent.over(1199.9, taken=False)
+    assert silent.over(1200.0, taken=False)
+
+
 # -- what is learned ---------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.early import EarlyBuffer
+from proxy.core.early import EarlyBuffer, EarlyTotal
 from proxy.core.frames import PONG, TEXT, FrameWalker, frame
 
 
@@ -68,6 +68,22 @@ def test_a_torso_that_was_completed_is_a_whole_frame():
     early.push(b"wholetor", torso=3)
     early.push(b"so", torso=0)
     assert early.take_whole() == b"wholetorso"
+
+
+def test_what_several_buffers_hold_is_known_together_at_any_time():
+    together = EarlyTotal()
+    one, other = EarlyBuffer(100, together), EarlyBuffer(4, together)
+    one.push(b"12345", torso=0)
+    other.push(b"123456", torso=2)
+    assert together.bytes == 11
+    one.take()
+    assert together.bytes == 6
+    other.take_whole()
+    one.push(b"7", torso=0)
+    assert together.bytes == 1
+    one.clear()
+    one.clear()
+    assert together.bytes == 0
 
 
 @given(

@@ -23,6 +23,7 @@ from proxy.core.commands import (
     RefuseClient,
     SendPing,
 )
+from proxy.core.early import EarlyTotal
 from proxy.core.events import (
     BytesAcked,
     BytesReceived,
@@ -102,6 +103,7 @@ class World:
     """All around a handshake: it offers the events that can happen, and checks what is commanded."""
 
     core: Handshake
+    held: EarlyTotal
     now: float = 0.0
     armed: float | None = None
     dial: str = "none"  # none, dialling, upgrading, up, departing
@@ -156,6 +158,7 @@ class World:
         for command in commands:
             assert not isinstance(command, ArmTimer) or command is commands[-1]
             self._do(command, event)
+        assert self.held.bytes == sum(self.core.early(role).size for role in (CLIENT, UPSTREAM))
 
     def _happened(self, event):
         match event:
@@ -335,10 +338,16 @@ def live(world: World, steps) -> None:
 @settings(max_examples=300, deadline=None)
 @given(PLANS, STEPS, st.booleans())
 def test_any_order_of_events_ends_and_loses_nothing_in_silence(plan, steps, measurable):
+    held = EarlyTotal()
     core = Handshake(
-        plan, learned_windows(plan), nonce=lambda: NONCE, chance=lambda: 0.5, measurable=lambda _: measurable
+        plan,
+        learned_windows(plan),
+        nonce=lambda: NONCE,
+        chance=lambda: 0.5,
+        measurable=lambda _: measurable,
+        early=held,
     )
-    world = World(core)
+    world = World(core, held)
     live(world, steps)
     timers = 0
     while world.armed is not None:
@@ -352,6 +361,8 @@ def test_any_order_of_events_ends_and_loses_nothing_in_silence(plan, steps, meas
         if event is not None:
             world.feed(event)
     judge(world)
+    core.forget_early()
+    assert held.bytes == 0
 
 
 def judge(world: World) -> None:

@@ -93,6 +93,21 @@ def test_a_slow_reader_is_alive_as_long_as_it_takes_something():
         assert leg.look(step * 15, signs(taken=step * 100, unacked=50_000)) in {FINE, PING}
 
 
+def test_bytes_that_a_kernel_takes_are_no_answer_to_a_ping_that_it_has_taken_too():
+    """A link may be dead behind a load balancer, whose own kernel takes all that we write."""
+    leg = watching()
+    assert leg.look(20, signs(taken=1000)) is PING
+    assert leg.look(40, signs(taken=2000)) is FINE
+    assert leg.look(60, signs(taken=3000)) is DEAD
+
+
+def test_nor_is_it_that_the_last_few_bytes_are_always_under_way():
+    leg = watching()
+    assert leg.look(20, signs(taken=1000, unacked=20)) is PING
+    assert leg.look(40, signs(taken=2000, unacked=20)) is FINE
+    assert leg.look(60, signs(taken=3000, unacked=20)) is DEAD
+
+
 def test_a_reader_that_takes_nothing_any_more_is_dead_after_the_timeout():
     leg = watching()
     assert leg.look(20, signs(taken=100, unacked=50_000, free=False)) is FINE

@@ -225,7 +225,7 @@ def handshake_and_session() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
 
 
 def whole_report():
-    return report(Outcome.TIMEOUT, 503, redials=("refused",), close_code=1013)
+    return report(Outcome.TIMEOUT, 503, redials=("refused",), close_code=1013, limit="sessions")
 
 
 def whole_session() -> SessionReport:
@@ -282,6 +282,8 @@ def test_the_reference_lists_exactly_the_metrics_that_are_exported():
     metrics.session_opened()
     metrics.session_closed(whole_session())
     metrics.http_request(200)
+    metrics.limit_hit("sessions")
+    metrics.tell_early(lambda: 0)
     text = metrics.prometheus()
     exported = {
         (name, kind, frozenset(labels(text, name)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -11,7 +12,6 @@ from proxy.policy import keys, load, model, presets
 
 README = presets()["production"].parent / "README.md"
 PRESETS = ["development", "testing", "staging", "production", "classic"]
-_UNITS = ("ms", "bytes", "s")
 # What production does not have, by the model that does.
 _OPTIONAL = {
     "extends": (model.Document, "extends"),
@@ -44,8 +44,7 @@ def key_rows() -> list[list[str]]:
     for path, key in keys.table().items():
         if not key.inner or key.expected.endswith("or null"):
             shown = folded(path)
-            unit = next((unit for unit in _UNITS if path.endswith(f"_{unit}")), "")
-            rows[shown] = [f"`{shown}`", key.kind, unit, _default(shown), key.span]
+            rows[shown] = [f"`{shown}`", key.kind, _unit(path), _default(shown), key.span]
     return list(rows.values())
 
 
@@ -58,9 +57,13 @@ def preset_rows() -> list[list[str]]:
 
 
 def folded(path: str) -> str:
-    return path.replace("handshake.client.", "handshake.<leg>.").replace(
-        "handshake.upstream.", "handshake.<leg>."
-    )
+    return re.sub(r"^(handshake|keepalive)\.(client|upstream)\.", r"\1.<leg>.", path)
+
+
+def _unit(path: str) -> str:
+    if path.endswith("_per_s"):
+        return "1/s"
+    return next((unit for unit in ("ms", "bytes", "s") if re.search(rf"_{unit}(_total)?$", path)), "")
 
 
 def _default(path: str) -> str:

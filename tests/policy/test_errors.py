@@ -22,7 +22,7 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
         ),
         (
             "session: {zzz: 5}",
-            "session.zzz: found an unknown key, expected upstream_lost_code",
+            "session.zzz: found an unknown key, expected upstream_lost_code, max_s or jitter",
         ),
         (
             "handshake: {client: {validation: {budget: 5}}}",
@@ -31,7 +31,8 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
         ),
         (
             "<<: {departure: {max_s: 1}}",
-            "<<: found an unknown key, expected extends, handshake, upstream, http, session, departure or routes",
+            "<<: found an unknown key, expected extends, handshake, upstream, http, session, departure, keepalive, limits,"
+            " drain or routes",
         ),
         # wrong types
         (
@@ -182,8 +183,12 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
             "handshake.deadline_s: found 0.06, expected at least 0.075 (handshake.client.validation.budget_ms is 75)",
         ),
         (
+            "handshake: {deadline_s: 1, client: {announcement: {evidence: message}}}",
+            "handshake.client.announcement.budget_ms: found 2000, expected at most 1000 (handshake.deadline_s is 1)",
+        ),
+        (
             "departure: {max_s: 0.01}",
-            "departure.max_s: found 0.01, expected at least 0.05 (departure.quiet_ms is 50)",
+            "departure.max_s: found 0.01, expected at least 0.25 (departure.quiet_ms is 250)",
         ),
         # routes
         ("routes: 5", "routes: found 5, expected a list of at most 1000, each a mapping"),
@@ -207,7 +212,8 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
         ),
         (
             "routes: [{path: /a, http: {}}]",
-            "routes[0].http: found an unknown key, expected path, rewrite, handshake, upstream, session or departure",
+            "routes[0].http: found an unknown key, expected path, rewrite, handshake, upstream, session, departure,"
+            " keepalive or limits",
         ),
         (
             "routes: [{path: /a, handshake: {acept: eager}}]",

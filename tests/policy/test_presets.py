@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.plan import Accept, Evidence, HandshakePlan, OnExpiry, RedialPlan, StagePlan, WindowPlan
+from proxy.core.departure import DeparturePlan
+from proxy.core.keepalive import KeepalivePlan
+from proxy.core.plan import Accept, Evidence, HandshakePlan, OnExpiry, RedialPlan, Role, StagePlan, WindowPlan
 from proxy.policy import (
-    DepartureSettings,
+    DrainSettings,
     HttpSettings,
+    LimitSettings,
     PolicyError,
     SessionSettings,
     TlsSettings,
@@ -70,9 +73,23 @@ def test_production_converts_to_the_documented_settings():
     assert (settings.handshake.eager_subprotocols, settings.handshake.lost_code) == ((), 1014)
     assert settings.retry_after_s == 1
     assert settings.upstream == UpstreamSettings(3, TlsSettings(verify=True, ca_file=None, server_name=None))
-    assert settings.http == HttpSettings(10, 620, 300, 1000, 16384, 16384, 128)
-    assert settings.session == SessionSettings(1014)
-    assert settings.departure == DepartureSettings(50, 5)
+    assert settings.http == HttpSettings(10, 620, 300, 1000, 16384, 16384, 128, 0)
+    assert settings.session == SessionSettings(1014, None, 0.1)
+    assert settings.departure == DeparturePlan(
+        enabled=True, quiet_ms=250, min_ms=20, max_ms=2000, longest_ms=10_000
+    )
+    assert settings.keepalive == dict.fromkeys(Role, KeepalivePlan(25_000, 60_000))
+    assert settings.limits == LimitSettings(None, None, None, 1 << 28, 1 << 16, None, None, None)
+    assert settings.handshake.message_bytes is None
+    assert settings.drain == DrainSettings(4, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "spread_s"),
+    [("classic", 4), ("development", 0), ("production", 4), ("staging", 4), ("testing", 0)],
+)
+def test_only_who_may_have_real_users_spreads_a_drain(name, spread_s):
+    assert load(name).default.settings.drain == DrainSettings(spread_s, 8)
 
 
 def test_a_preset_wins_over_a_file_of_the_same_name(tmp_path, monkeypatch):

@@ -23,7 +23,10 @@ START_MS = 1_000_000.0
 
 
 def request(
-    target: str = "/ws/room?x=1", headers: Sequence[tuple[bytes, bytes]] = (), peer: str = "10.1.2.3"
+    target: str = "/ws/room?x=1",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    peer: str = "10.1.2.3",
+    client: str = "",
 ) -> RequestFacts:
     return RequestFacts(
         method="GET",
@@ -33,6 +36,7 @@ def request(
         peer_port=40000,
         policy="production",
         route="/ws/**",
+        client=client,
     )
 
 

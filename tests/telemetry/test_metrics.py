@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from opentelemetry.sdk.resources import Resource
 
+from proxy.core.early import EarlyTotal
 from proxy.core.report import Outcome
 from proxy.telemetry import DepartureFacts, SessionReport, Traffic
 from proxy.telemetry.metrics import Metrics, Tally
@@ -52,6 +53,24 @@ def test_a_session_is_active_then_counted_by_code_and_side_with_its_traffic():
     assert 'readygate_messages_total{sender="client",type="binary"} 1' in told
     assert 'readygate_traffic_bytes_total{sender="upstream"} 5000' in told
     assert "readygate_departure_discarded_total 2" in told
+
+
+def test_requests_that_a_limit_refused_are_counted_by_limit():
+    made = telemetry()
+    for limit in ("sessions", "header_bytes", "sessions"):
+        made.metrics.limit_hit(limit)
+    told = lines(made.metrics)
+    assert 'readygate_limits_hit_total{limit="sessions"} 2' in told
+    assert 'readygate_limits_hit_total{limit="header_bytes"} 1' in told
+
+
+def test_the_early_bytes_held_are_told_as_they_are_when_somebody_asks():
+    made = telemetry()
+    held = EarlyTotal()
+    made.metrics.tell_early(lambda: held.bytes)
+    assert {"# TYPE readygate_early_bytes gauge", "readygate_early_bytes 0"} <= lines(made.metrics)
+    held.bytes = 17
+    assert "readygate_early_bytes 17" in lines(made.metrics)
 
 
 def test_passed_through_requests_are_counted_by_status_class():

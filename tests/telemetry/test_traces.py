@@ -58,7 +58,8 @@ def test_the_handshake_is_a_server_span_and_the_tries_are_client_spans(recorded)
 
 
 def test_the_handshake_tells_what_was_asked_and_what_came_of_it(recorded):
-    open_session(recorded.telemetry, request(headers=[(b"X-Forwarded-For", b"203.0.113.9, 10.0.0.1")]))
+    forged = [(b"X-Forwarded-For", b"8.8.8.8")]  # who the client is, the door has judged
+    open_session(recorded.telemetry, request(headers=forged, client="203.0.113.9"))
     told = dict(recorded.spans()["websocket.handshake"].attributes)
     assert told == {
         "readygate.outcome": "ready",
@@ -136,6 +137,18 @@ def test_each_redial_is_a_try_of_its_own_with_its_error(recorded):
     assert root.status.status_code is StatusCode.UNSET
 
 
+@pytest.mark.parametrize(("status", "error"), [(429, None), (431, None), (503, "503")])
+def test_a_handshake_that_a_limit_refused_names_it_and_is_an_error_only_if_we_are_short_of_room(
+    recorded, status, error
+):
+    trace = recorded.telemetry.handshake(request(), START_MS)
+    trace.finish(report(Outcome.REJECTED, status, stages=(), limit="sessions_per_client"), START_MS + 1)
+    told = recorded.spans()["websocket.handshake"].attributes
+    assert told["readygate.limit"] == "sessions_per_client"
+    assert told["http.response.status_code"] == status
+    assert told.get("error.type") == error
+
+
 def test_a_try_that_was_running_at_the_end_ends_with_it(recorded):
     trace = recorded.telemetry.handshake(request(), START_MS)
     trace.connect_started(1, START_MS)
@@ -210,7 +223,6 @@ def test_the_session_tells_who_ended_it_and_what_was_said(recorded):
         "readygate.route": "/ws/**",
         "client.address": "10.1.2.3",
         "readygate.ended_by": "client",
-        "readygate.end_reason": "closed",
         "readygate.end_reason": "closed",
         "readygate.close.client.code": 1001,
         "readygate.close.upstream.code": 1000,
