@@ -93,7 +93,7 @@ def lines(verdict: Verdict) -> list[str]:
         f"acknowledged {sums.pushes_acknowledged}",
         f"backend's log    {verdict.backend_log}",
     ]
-    for name, reading in zip(("after a warm-up", "after it all"), verdict.readings, strict=False):
+    for name, reading in zip(("fresh", "after a warm-up", "after it all"), verdict.readings, strict=False):
         tasks = "not told" if reading.tasks is None else reading.tasks
         held = f"{reading.sessions} sessions, {reading.descriptors} descriptors, tasks {tasks}"
         told.append(f"{name:<17}{held}, {reading.rss_kb} KB resident")

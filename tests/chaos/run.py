@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from tests.chaos.accounts import Account, Totals, read_journal, settle
 from tests.chaos.clients import Fleet
 from tests.chaos.harm import COLUMNS, HEADINGS, Harm, Row, end_of
-from tests.chaos.leftovers import Reading, given_back, left_over_or_swollen, settled
+from tests.chaos.leftovers import Reading, given_back, left_over_or_swollen, read, settled
 from tests.chaos.logs import backend_errors, gate_errors
-from tests.chaos.phases import PHASES, Fault, Scene
+from tests.chaos.phases import PHASES, Fault, Scene, killed
 from tests.chaos.stand import Stand
 
 WARM_UP_S = 3.0
@@ -67,9 +67,15 @@ class Run:
                 self.verdict.backend_log = backend_errors(stand.backend_log)
 
     async def _warm_up(self, stand: Stand) -> tuple[dict[str, Account], Reading]:
-        """Let as many sessions as later come and go, so that what is compared with is not a fresh process."""
+        """Let as many sessions as later come, lose their backend, come back and go.
+
+        What is compared with is so a process that has held all of them, and all their handshakes at once.
+        """
+        self.verdict.readings.append(await read(stand.gate))
         fleet = Fleet("warm-up-", stand.clients_side.address, self.sessions, self.seed)
         fleet.set_out()
+        await self._all_served(fleet, "warm-up")
+        await killed(Scene(stand, fleet, random.Random(self.seed)), Harm())
         await self._all_served(fleet, "warm-up")
         await asyncio.sleep(WARM_UP_S)
         await self._farewell(fleet, "warm-up")
