@@ -9,7 +9,6 @@ import socket
 import pytest
 from opentelemetry.trace import SpanKind
 
-from proxy import server
 from proxy.core.frames import PING, PONG, frame
 from proxy.edge import departing, session
 from tests.edge.peers import KEY, MASK, POLICY, Backend, Peer, eventually, request, said, standing
@@ -917,11 +916,11 @@ def test_the_spans_of_a_session_are_those_of_the_contract(run, tmp_path):
             assert span.attributes["readygate.stage.outcome"] == "proved"
 
 
-def test_stopping_does_not_wait_for_idle_connections(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "_GRACE_S", 3600)
+def test_stopping_does_not_wait_for_idle_connections(run, tmp_path):
+    policy = POLICY.replace("spread_s: 0", "spread_s: 0, grace_s: 3600")
 
     async def main():
-        async with Backend.listening() as backend, standing(tmp_path, backend) as gate:
+        async with Backend.listening() as backend, standing(tmp_path, backend, policy) as gate:
             silent = await gate.dial(b"")
             half = await gate.dial(b"GET /hal")
             kept = await gate.dial(b"GET /_readygate/livez HTTP/1.1\r\nHost: h\r\n\r\n")
