@@ -67,6 +67,8 @@ class Keepalive:
         """Note the answer to a ping of ours."""
         self._answers = True
         self._alive(at_ms)
+        if self._plan.interval_ms is not None:
+            self.due_ms = at_ms + self._plan.interval_ms
 
     def look(self, at_ms: float, signs: Signs) -> Verdict:
         """Judge a leg by what can be seen of it at `at_ms`. After `PING` it must be pinged."""
@@ -113,6 +115,6 @@ class Keepalive:
     def _next_ms(self, at_ms: float, interval_ms: float) -> float:
         """When to look again: what could not be done now is tried again after a part of the interval."""
         due_ms = self._life_ms + interval_ms
-        if self._owes_ms is not None:
+        if self._owes_ms is not None and self._answers:
             due_ms = max(self._life_ms, self._owes_ms - interval_ms) + self._plan.timeout_ms
         return max(due_ms, at_ms + interval_ms / 4)

@@ -30,11 +30,15 @@ class Before(asyncio.Protocol):
         self._relay = relay
         relay.transport.set_protocol(self)
 
+    @property
+    def stands(self) -> bool:
+        """Whether it still has the relay's place."""
+        return self._relay.transport.get_protocol() is self
+
     def step_aside(self) -> None:
         """Give the relay its place back."""
-        transport = self._relay.transport
-        if transport.get_protocol() is self:
-            transport.set_protocol(self._relay)
+        if self.stands:
+            self._relay.transport.set_protocol(self._relay)
 
     def data_received(self, data: bytes) -> None:
         """Hand on."""
@@ -122,15 +126,25 @@ class Pacer(Before):
         before = self._relay.walker.messages
         self._relay.data_received(data)
         wait_ms = self._pace.took(self._relay.walker.messages - before, monotonic() * 1000)
-        if wait_ms > 0 and self._timer is None:
+        if wait_ms > 0 and self._timer is None and self.stands:
             self._relay.hold(Hold.PACE)
             self._timer = self._loop.call_later(wait_ms / 1000, self._go_on)
 
+    def step_aside(self) -> None:
+        """Hold the leg no more: its session is over, and its Close is to be heard."""
+        super().step_aside()
+        self._stop_timer()
+        self._relay.let_go(Hold.PACE)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting, and hand on."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        super().connection_lost(exc)
+            self._timer = None
 
     def _go_on(self) -> None:
         self._timer = None

@@ -82,11 +82,16 @@ class Departing:
     def control_passed(self, leg: Relay) -> None:
         """Answer a Close of the upstream (RFC 6455 5.5.1); the rest concerns nobody any more."""
         for notice in leg.walker.notices:
-            if notice.opcode == CLOSE and self.upstream_code is None:
-                self.upstream_code, _ = parse_close(notice.payload)
-                self._tell(notice.payload)
-                self._close()
+            if notice.opcode == CLOSE:
+                self.upstream_closed(notice.payload)
         leg.walker.notices.clear()
+
+    def upstream_closed(self, payload: bytes) -> None:
+        """Answer the upstream's Close, if it has none of ours yet, and close."""
+        if self.upstream_code is None:
+            self.upstream_code, _ = parse_close(payload)
+            self._tell(payload)
+            self._close()
 
     def eof_passed(self, leg: Relay) -> bool:  # noqa: ARG002 - there is only one
         """Close, too: the upstream has said its last."""

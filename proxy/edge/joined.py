@@ -84,18 +84,18 @@ class Joined:
         self.upstream.join(self.client, writing_paused=client.writing_paused)
         self._take_places()
         self._watch = Watch(loop, self, settings, age_ms=age_ms, answers=answers, measurable=measurable)
+        for leg in (self.client, self.upstream):
+            if leg.walker.too_big:  # since before the gate opened
+                self._too_big(leg)
 
     def _take_places(self) -> None:
-        """Become the protocols of both transports; what is under the policy's limits is walked for them."""
+        """Become the protocols of both transports."""
         limits = self._settings.limits
         if limits.messages_per_s is None:
             self.client.transport.set_protocol(self.client)
         else:
             Pacer(self.client, Pace(limits.messages_per_s), self._loop)
         self.time_replies()
-        for leg in (self.client, self.upstream):
-            if leg.walker.too_big:
-                self._loop.call_soon(self._too_big, leg)
 
     def time_replies(self) -> None:
         """Learn from the next few exchanges how long this route's replies take."""
@@ -166,17 +166,26 @@ class Joined:
 
     def _said_goodbye(self, leg: Relay, notice: Control) -> None:
         """Act on the first Close of a leg."""
-        code, _ = parse_close(notice.payload)
-        self.note_close(leg.role, code)
         if leg is self.upstream:
+            self.upstream_closed(notice.payload)
             return
+        code, _ = parse_close(notice.payload)
+        self._note_close(Role.CLIENT, code)
         if self.ended_by == "client" and self._departing is None:
             self._part(notice.payload, tell=notice.payload)
         elif self._tell is None and (self._departing is not None or Role.UPSTREAM in self._eof):
             self._end_client()  # it has answered our own
+        elif leg.walker.too_big and self._departing is None:  # its answer to the upstream's does not pass
+            self.upstream.transport.write(frame(CLOSE, notice.payload, mask=mask_key()))
 
-    def note_close(self, role: Role, code: int) -> None:
-        """Remember that this leg closed with `code`."""
+    def upstream_closed(self, payload: bytes) -> None:
+        """Take the upstream's Close, which has passed, or is behind a message that was too big."""
+        code, _ = parse_close(payload)
+        self._note_close(Role.UPSTREAM, code)
+        if self._departing is not None:
+            self._departing.upstream_closed(payload)
+
+    def _note_close(self, role: Role, code: int) -> None:
         self.codes[role] = code
         if self.ended_by is not None:
             return
@@ -345,6 +354,9 @@ class Joined:
     def _ended(self, by: EndedBy, reason: EndReason) -> None:
         self.ended_by, self.reason = by, reason
         self._watch.stop()
+        before = self.client.transport.get_protocol()
+        if isinstance(before, Pacer):
+            before.step_aside()
 
     def _other(self, leg: Relay) -> Relay:
         return self.upstream if leg is self.client else self.client

@@ -408,9 +408,9 @@ class Session:
         )
         close = handshake.close(Role.UPSTREAM)
         if close is not None:
-            joined.note_close(Role.UPSTREAM, close[0])
+            joined.upstream_closed(close_payload(*close))
             if not upstream.connected:  # it said its last and is gone
-                joined.relay_lost(joined.upstream, None)
+                joined.upstream.connection_lost(None)
         return joined
 
     def _depart_upstream(self, goodbye: bytes | None) -> None:

@@ -74,7 +74,10 @@ class Watch:
 
     def ponged(self, role: Role) -> None:
         """Note the answer to a ping of ours."""
-        self._keepalives[role is Role.UPSTREAM].ponged(now_ms())
+        at_ms = now_ms()
+        self._keepalives[role is Role.UPSTREAM].ponged(at_ms)
+        if self._timer is not None:
+            self._arm(at_ms)
 
     def stop(self) -> None:
         """Watch no more."""
@@ -85,6 +88,8 @@ class Watch:
 
     def _arm(self, at_ms: float) -> None:
         due_ms = min(self._ends_ms, self._idle_due_ms, *(each.due_ms for each in self._keepalives))
+        if self._timer is not None:
+            self._timer.cancel()
         if due_ms < inf:
             wait_s = max(due_ms - at_ms, 1.0) / 1000
             self._timer = self._loop.call_later(wait_s, after_poll, self._loop, self._look)

@@ -46,6 +46,24 @@ def test_a_leg_that_answers_is_pinged_again_after_another_interval_of_silence():
     assert leg.due_ms == 86  # not more often than a quarter of the interval
 
 
+def test_after_a_pong_the_next_ping_is_an_interval_away_and_not_the_rest_of_the_timeout():
+    leg = watching()
+    for at_ms in range(20, 400, 20):
+        assert leg.due_ms == at_ms
+        assert leg.look(at_ms, signs()) is PING
+        leg.ponged(at_ms)
+
+
+def test_a_peer_that_has_never_answered_a_ping_is_not_left_alone_for_longer():
+    leg = watching(answers=False)
+    pings = []
+    while leg.due_ms < 400:
+        at_ms = leg.due_ms
+        if leg.look(at_ms, signs()) is PING:
+            pings.append(at_ms)
+    assert pings == list(range(20, 400, 25))  # it has taken the ping when it is looked at, 5 ms later
+
+
 def test_a_leg_that_never_answers_again_is_dead_after_the_timeout():
     leg = watching()
     leg.look(20, signs())

@@ -90,6 +90,7 @@ def test_fragments_count_together_and_the_one_that_is_too_much_goes_no_further(r
             part = b"p" * 600
             client.send(frame(TEXT, part, mask=MASK, fin=False), frame(PING, b"between", mask=MASK))
             assert await upstream.frame() == (TEXT, part)
+            assert await client.frame() == (0x80 | PONG, b"between")
             client.send(frame(CONTINUATION, part[:425], mask=MASK))
             await client_was_refused(client, upstream)
             await over(gate, "too_big", 1009, 1001)
@@ -350,7 +351,7 @@ def test_a_client_that_is_held_still_hears_its_upstream(run, tmp_path):
             assert (await gate.session()).joined.client.holds == Hold.PACE
             upstream.say("are you there?")
             assert await client.message() == "are you there?"
-            await gate.clean(client)
+            await gate.clean(upstream, client)
 
     run(main())
 
@@ -438,7 +439,7 @@ def test_the_endpoints_pings_keep_a_session(role, run, tmp_path):
                 asks.send(frame(PING, b"theirs", mask=MASK if asks.masks else None))
                 assert await asks.frame() == (0x80 | PONG, b"theirs")
             assert await client.closed() == (1001, "")  # now that they have stopped
-            await gate.clean(client)
+            await gate.clean(client, upstream)
 
     run(main())
 
@@ -453,6 +454,6 @@ def test_our_own_pings_and_their_pongs_keep_nobody(run, tmp_path):
             assert await client.closed() == (1001, "")
             assert client.pings >= before[0] + 2
             assert upstream.pings >= before[1] + 2
-            await gate.clean(client)
+            await gate.clean(client, upstream)
 
     run(main())
