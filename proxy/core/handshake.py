@@ -145,10 +145,10 @@ class Handshake:
         stages = self._sides[role].stages
         return stages.validated_ms if stages else None
 
-    def answered(self, role: Role) -> bool:
-        """Return whether this leg has answered our ping, and so may be asked again."""
+    def answered(self, role: Role) -> bool | None:
+        """Return whether this leg has answered our ping; None: it was sent none."""
         stages = self._sides[role].stages
-        return stages is not None and stages.pong
+        return stages.pong if stages is not None and stages.pinged else None
 
     @property
     def redials(self) -> int:

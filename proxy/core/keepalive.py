@@ -50,18 +50,33 @@ class Verdict(Enum):
 class Keepalive:
     """Watches one leg of an open session: `look` at it when `due_ms` has come."""
 
-    __slots__ = ("_answers", "_asked", "_life_ms", "_owes_ms", "_pinged", "_plan", "_taken", "due_ms")
+    __slots__ = (
+        "_answers",
+        "_asked",
+        "_life_ms",
+        "_owes_ms",
+        "_pinged",
+        "_plan",
+        "_taken",
+        "_unasked",
+        "due_ms",
+    )
 
-    def __init__(self, plan: KeepalivePlan, at_ms: float, *, answers: bool) -> None:
-        """Start at `at_ms`. `answers`: whether this peer is known to answer pings."""
+    def __init__(self, plan: KeepalivePlan, at_ms: float, *, answers: bool | None) -> None:
+        """Start at `at_ms`. `answers`: whether this peer has answered a ping; None: it was not asked yet.
+
+        Then it is asked at once: what it does while it is there tells what its silence means later.
+        """
         self._plan = plan
-        self._answers = answers
+        self._answers = bool(answers)
+        self._unasked = answers is None
         self._life_ms = at_ms
         self._pinged = False
         self._asked = 0  # what it will have taken before our ping
         self._owes_ms: float | None = None  # since when it owes us a sign of life: a pong, or an ack
         self._taken: int | None = None
-        self.due_ms = inf if plan.interval_ms is None else at_ms + plan.interval_ms
+        wait_ms = 0.0 if self._unasked else plan.interval_ms
+        self.due_ms = inf if plan.interval_ms is None or wait_ms is None else at_ms + wait_ms
 
     def ponged(self, at_ms: float) -> None:
         """Note the answer to a ping of ours."""
@@ -92,8 +107,10 @@ class Keepalive:
         overdue = self._owes_ms is not None and owed_ms >= self._plan.timeout_ms - interval_ms
         if silent_ms >= self._plan.timeout_ms and (overdue or (signs.torso and not signs.free)):
             return Verdict.DEAD
-        if silent_ms < interval_ms or self._pinged or not signs.free:
+        wanted = silent_ms >= interval_ms or self._unasked
+        if not wanted or self._pinged or not signs.free:
             return Verdict.FINE
+        self._unasked = False
         self._pinged = True
         self._asked = (signs.taken or 0) + (signs.unacked or 0)
         self._owes_ms = at_ms

@@ -39,8 +39,8 @@ class Stages:
 
     __slots__ = (
         "_begun_ms", "_leg", "_marks", "_nonce", "_plan", "_poll_ms", "_polled_ms", "_width_ms", "_window",
-        "acked", "announcement", "attempt", "deaf", "due_ms", "failed", "frame", "measurable", "pong",
-        "records", "ticked", "validated_ms",
+        "acked", "announcement", "attempt", "deaf", "due_ms", "failed", "frame", "measurable", "pinged",
+        "pong", "records", "ticked", "validated_ms",
     )  # fmt: skip
 
     def __init__(
@@ -66,7 +66,7 @@ class Stages:
         self.announcement = announcement
         self.attempt = attempt
         self.measurable = measurable
-        self.acked = self.frame = self.pong = self.failed = self.ticked = self.deaf = False
+        self.acked = self.frame = self.pinged = self.pong = self.failed = self.ticked = self.deaf = False
         self.validated_ms: float | None = None
         self.due_ms: float | None = None
         self.records: list[StageRecord] = []
@@ -130,6 +130,7 @@ class Stages:
         if stage is Stage.PROPAGATION and plan.evidence is Evidence.ACKED and plan.budget_ms:
             self._polled_ms = at_ms
         if stage is Stage.VALIDATION and plan.evidence is Evidence.PONG and plan.budget_ms and not self.frame:
+            self.pinged = True
             self._marks.append(("ping", at_ms))
             yield SendPing(self._leg.role, self._nonce)
 

@@ -57,7 +57,7 @@ class Joined:
         done: Callable[[], None],
         *,
         age_ms: float = 0.0,
-        answers: tuple[bool, bool] = (True, True),
+        answers: tuple[bool | None, bool | None] = (True, True),
         measurable: bool = True,
     ) -> None:
         """Join them. `age_ms`: for how long the session exists; `answers`: which legs answered our ping."""

@@ -53,7 +53,7 @@ class Watch:
         settings: Settings,
         *,
         age_ms: float,
-        answers: tuple[bool, bool],
+        answers: tuple[bool | None, bool | None],
         measurable: bool,
     ) -> None:
         at_ms = now_ms()

@@ -64,6 +64,23 @@ def test_a_peer_that_has_never_answered_a_ping_is_not_left_alone_for_longer():
     assert pings == list(range(20, 400, 25))  # it has taken the ping when it is looked at, 5 ms later
 
 
+def test_a_peer_that_was_not_asked_yet_is_asked_at_once_and_its_answer_counts():
+    """One that spoke before it was asked proved ready without a ping."""
+    leg = Keepalive(PLAN, 0.0, answers=None)
+    assert leg.due_ms == 0
+    assert leg.look(1, signs(heard_ms=1, free=False)) is FINE
+    assert leg.look(6, signs(heard_ms=5)) is PING
+    leg.ponged(7)
+    assert leg.look(27, signs(heard_ms=5)) is PING
+    assert leg.look(67, signs(heard_ms=5)) is DEAD
+
+
+def test_a_peer_that_was_not_asked_yet_and_does_not_answer_is_judged_as_one_that_never_does():
+    leg = Keepalive(PLAN, 0.0, answers=None)
+    for at_ms in range(1, 1000, 20):
+        assert leg.look(at_ms, signs(heard_ms=at_ms / 2)) in {FINE, PING}
+
+
 def test_a_leg_that_never_answers_again_is_dead_after_the_timeout():
     leg = watching()
     leg.look(20, signs())
