@@ -14,7 +14,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 NODE_BACKEND := tests/backends/node
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint race bench clean node-packages
+.PHONY: help demo test lint race chaos soak bench clean node-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,11 +33,17 @@ lint: $(VENV)/.dev ## ruff, format check, mypy --strict
 race: $(VENV)/.dev node-packages ## each fault family 1,000 times: direct, nginx, gate
 	@$(BIN)/python -m tests.race
 
+chaos: $(VENV)/.dev ## 500 live sessions while everything around them breaks; then a drain of 2,000
+	@$(BIN)/python -m tests.chaos
+
+soak: $(VENV)/.dev ## 15 minutes of connect, talk, leave: is memory flat?
+	@$(BIN)/python -m tests.soak
+
 bench: $(VENV)/.dev ## time to open, CPU per echo, memory per idle session
 	@$(BIN)/python -m tests.bench.first_figures
 
 clean: ## remove the virtual environment and everything that was built
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results bench-results $(NODE_BACKEND)/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results chaos-results soak-results bench-results $(NODE_BACKEND)/node_modules
 	find proxy tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The demo wants the run-time packages and its own; .dev holds those too.

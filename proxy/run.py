@@ -16,6 +16,7 @@ import uvloop
 from proxy import hangup
 from proxy.control import obey
 from proxy.edge.upstream import Upstream, parse_upstream
+from proxy.guard import raise_descriptor_limit
 from proxy.policy import detect
 from proxy.policy.load import examine
 from proxy.reload import Chosen, Reloader
@@ -126,6 +127,7 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     if reading.policy is None:
         return _fail("\n".join(map(str, reading.problems)), _USAGE)
     logs.setup(environ)
+    raise_descriptor_limit()  # workers inherit it
     chosen = Chosen(options.policy, reading, hangups, options.watch)
     if options.workers > 1:
         return _finish(supervise(_worker_options(options, reading.policy), chosen))

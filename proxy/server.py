@@ -172,11 +172,13 @@ class Gate:
     def _spread_drain(self) -> None:
         """Let each session be drained at a moment of its own: who leaves together comes back together.
 
-        Each gets a random moment within its own share of the time, so that no moment gets many by chance.
+        Each gets a random moment within its own share of the time, so that no moment gets many by chance. The
+        last moment is early enough to be answered before what is left is cut.
         """
         sessions = list(self._shared.sessions)
         random.shuffle(sessions)
-        share_s = self._policy.default.settings.drain.spread_s / max(len(sessions), 1)
+        drain = self._policy.default.settings.drain
+        share_s = max(min(drain.spread_s, drain.grace_s - 2 * _FLUSH_S), 0.0) / max(len(sessions), 1)
         for number, session in enumerate(sessions):
             if session.joined is None or not share_s:
                 session.drain()  # a handshake that is pending can only be refused

@@ -71,7 +71,7 @@ class Shared:
         self.quieter = Quieter()
         self._clients = Clients()
         self._most_sessions = most_sessions()
-        telemetry.metrics.tell_early(lambda: self.early.bytes)
+        telemetry.metrics.watch(lambda: self.early.bytes, lambda: len(asyncio.all_tasks(self.loop)))
         self._tide = Tide()
         self.draining = False
         self._windows: dict[_Plan, Mapping[Role, LearnedWindow]] = {}

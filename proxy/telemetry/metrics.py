@@ -197,11 +197,13 @@ class Metrics:
         """Count a request that a limit (the name of its policy key) turned away."""
         self._limits.add(1, limit)
 
-    def tell_early(self, held: Callable[[], int]) -> None:
-        """Tell from now on what `held` returns as the early bytes that are held; call it once."""
-        self._meter.create_observable_up_down_counter(
-            "readygate.early.bytes", [lambda _: [Observation(held())]], "By", "Early bytes now held."
+    def watch(self, early_bytes: Callable[[], int], tasks: Callable[[], int]) -> None:
+        """Tell from now on what these return: the early bytes held, the event loop's tasks. Call it once."""
+        gauge = self._meter.create_observable_up_down_counter
+        gauge(
+            "readygate.early.bytes", [lambda _: [Observation(early_bytes())]], "By", "Early bytes now held."
         )
+        gauge("readygate.tasks", [lambda _: [Observation(tasks())]], "{task}", "Tasks of the event loop now.")
 
     def reloaded(self, result: str) -> None:
         """Count a reload of the policy: `switched`, `unchanged` or `refused`."""

@@ -283,7 +283,7 @@ def test_the_reference_lists_exactly_the_metrics_that_are_exported():
     metrics.session_closed(whole_session())
     metrics.http_request(200)
     metrics.limit_hit("sessions")
-    metrics.tell_early(lambda: 0)
+    metrics.watch(lambda: 0, lambda: 0)
     metrics.reloaded("switched")
     text = metrics.prometheus()
     exported = {

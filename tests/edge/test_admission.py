@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -11,7 +10,8 @@ from opentelemetry.trace import StatusCode
 
 from proxy.core.plan import Role
 from proxy.policy import load
-from tests.edge.peers import POLICY, Backend, Peer, Stand, eventually, request, said, standing
+from tests.edge.door import kept, opened, stand
+from tests.edge.peers import POLICY, Stand, eventually, request, said
 
 PLAIN = b"GET /plain HTTP/1.1\r\nHost: example.test\r\n\r\n"
 
@@ -23,16 +23,6 @@ def limited(http: str = "{}", **limits: int) -> str:
 
 def forwarded(*entries: str) -> bytes:
     return b"X-Forwarded-For: " + ", ".join(entries).encode()
-
-
-async def opened(gate: Stand, backend: Backend, *fields: bytes) -> tuple[Peer, Peer]:
-    """A client and its upstream, joined."""
-    client = await gate.dial(request(b"/ws", *fields))
-    upstream = await backend.accepted()
-    await client.upgraded()
-    client.say("hello")
-    assert await upstream.message() == "hello"
-    return client, upstream
 
 
 async def refused(gate: Stand, *fields: bytes, first: bytes = b"") -> tuple[int, bytes, dict[str, object]]:
@@ -48,18 +38,6 @@ async def refused(gate: Stand, *fields: bytes, first: bytes = b"") -> tuple[int,
 def told_of(gate: Stand, path: str) -> list[ReadableSpan]:
     """The handshakes' spans of this path."""
     return [each for each in gate.spans("websocket.handshake") if each.attributes["url.path"] == path]
-
-
-def kept(gate: Stand) -> tuple[int, int, int, int]:
-    """What the gate counts: sessions, pending ones, clients, early bytes."""
-    shared = gate.gate._shared
-    return len(shared.sessions), len(shared.pending), len(shared._clients), shared.early.bytes
-
-
-@asynccontextmanager
-async def stand(tmp_path, policy: str):
-    async with Backend.listening() as backend, standing(tmp_path, backend, policy) as gate:
-        yield gate, backend
 
 
 # -- each limit -------------------------------------------------------------------------------------------

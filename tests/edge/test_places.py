@@ -6,8 +6,8 @@ import pytest
 
 from proxy.edge.session import Session
 from proxy.telemetry import SessionTrace
+from tests.edge.door import kept, opened, stand
 from tests.edge.peers import POLICY, Backend, Stand, eventually, request, said
-from tests.edge.test_admission import kept, opened, stand
 
 SHORT = "extends: testing\nhandshake: {deadline_s: 0.05}\n"
 

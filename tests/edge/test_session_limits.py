@@ -10,6 +10,7 @@ from proxy.core.frames import CONTINUATION, PING, PONG, TEXT, close_frame, frame
 from proxy.core.plan import Role
 from proxy.edge import departing, joined
 from proxy.edge.relay import Hold
+from tests.edge.door import opened
 from tests.edge.peers import MASK, POLICY, Backend, Peer, Stand, eventually, request, said, standing
 
 LIMIT = 1024
@@ -23,15 +24,6 @@ def _nobody_lingers(monkeypatch):
     """What ends only because somebody lost patience hangs."""
     monkeypatch.setattr(joined, "_LINGER_S", 3600.0)
     monkeypatch.setattr(departing, "_CLOSING_S", 3600.0)
-
-
-async def opened(gate: Stand, backend: Backend) -> tuple[Peer, Peer]:
-    client = await gate.dial(request())
-    upstream = await backend.accepted()
-    await client.upgraded()
-    client.say("hello")
-    assert await upstream.message() == "hello"
-    return client, upstream
 
 
 async def over(gate: Stand, reason: str, *codes: int | None) -> None:
@@ -379,6 +371,19 @@ def test_a_client_that_is_held_is_no_obstacle_to_the_end_of_its_session(run_on_b
             upstream.bye(1001)
             upstream.close()
             await over(gate, "drain", 1012, 1001)
+
+    run_on_both(main())
+
+
+def test_a_flood_whose_last_message_is_too_big_does_not_have_to_wait_to_say_goodbye(run_on_both, tmp_path):
+    async def main():
+        policy = f"{POLICY}limits: {{messages_per_s: 0.1, message_bytes: {LIMIT}}}\n"
+        async with Backend.listening() as backend, standing(tmp_path, backend, policy) as gate:
+            client, upstream = await opened(gate, backend)
+            client.send(said("flood") * 7, said(TOO_MUCH))
+            assert [await upstream.message() for _ in range(7)] == ["flood"] * 7
+            await client_was_refused(client, upstream)
+            await over(gate, "too_big", 1009, 1001)
 
     run_on_both(main())
 

@@ -67,7 +67,7 @@ def test_requests_that_a_limit_refused_are_counted_by_limit():
 def test_the_early_bytes_held_are_told_as_they_are_when_somebody_asks():
     made = telemetry()
     held = EarlyTotal()
-    made.metrics.tell_early(lambda: held.bytes)
+    made.metrics.watch(lambda: held.bytes, lambda: 0)
     assert {"# TYPE readygate_early_bytes gauge", "readygate_early_bytes 0"} <= lines(made.metrics)
     held.bytes = 17
     assert "readygate_early_bytes 17" in lines(made.metrics)
