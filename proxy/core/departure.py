@@ -2,13 +2,15 @@
 
 The error that fills real logs comes from a backend that replies to a client that has just left. So the
 upstream does not hear of it while it is still busy: nothing from it, and nothing delivered to it, for as long
-as replies take on this route, and no longer than `longest_ms` in all.
+as replies take on this route. Where it usually replies, and what the client said last has had no reply yet,
+that reply is waited for. No longer than `longest_ms` in all.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 # With fewer replies than this a percentile says little: the quiet time is no shorter than the plan's own.
@@ -52,6 +54,11 @@ class LearnedQuiet:
         self._quiet_ms = None
 
     @property
+    def patience_ms(self) -> float:
+        """How long a reply that is still to come is waited for: an upstream that is busy replies late."""
+        return self._plan.max_ms if self._replies else self.quiet_ms
+
+    @property
     def quiet_ms(self) -> float:
         """A high percentile of the reply times, with a margin, within the plan's bounds."""
         if self._quiet_ms is None:
@@ -71,25 +78,35 @@ class LearnedQuiet:
 class Departure:
     """Watches an upstream whose client is gone. `due_ms`: when to look again; `over`: whether it is time.
 
-    `quiet_ms`: how long it has to be quiet; `active_ms`: when it last spoke, or was last spoken to.
+    `quiet_ms`: how long it has to be quiet; `patience_ms`: how long, while it has not spoken since it was
+    last spoken to; `longest_ms`: how long at most, from `at_ms` on.
     """
 
-    __slots__ = ("_active_ms", "_latest_ms", "_started_ms", "quiet_ms")
+    __slots__ = ("_asked_ms", "_heard_ms", "_latest_ms", "_started_ms", "patience_ms", "quiet_ms")
 
-    def __init__(self, quiet_ms: float, longest_ms: float, at_ms: float, active_ms: float) -> None:
+    def __init__(self, quiet_ms: float, patience_ms: float, longest_ms: float, at_ms: float) -> None:
         self.quiet_ms = quiet_ms
+        self.patience_ms = patience_ms
         self._started_ms = at_ms
         self._latest_ms = at_ms + longest_ms
-        self._active_ms = active_ms
+        self._asked_ms = self._heard_ms = -inf
 
-    def active(self, at_ms: float) -> None:
-        """Note that the upstream said something, or that something was still delivered to it."""
-        self._active_ms = max(self._active_ms, at_ms)
+    def asked(self, at_ms: float) -> None:
+        """Note that something was delivered to the upstream."""
+        self._asked_ms = max(self._asked_ms, at_ms)
+
+    def heard(self, at_ms: float) -> None:
+        """Note that the upstream said something."""
+        self._heard_ms = max(self._heard_ms, at_ms)
 
     @property
     def due_ms(self) -> float:
         """When the upstream will have been quiet long enough, if nothing more happens."""
-        return min(self._active_ms + self.quiet_ms, self._latest_ms)
+        if self._heard_ms >= self._asked_ms:
+            quiet_since_ms, wait_ms = self._heard_ms, self.quiet_ms
+        else:
+            quiet_since_ms, wait_ms = self._asked_ms, max(self.patience_ms, self.quiet_ms)
+        return min(max(quiet_since_ms + wait_ms, self._started_ms), self._latest_ms)
 
     def over(self, at_ms: float, *, taken: bool = True) -> bool:
         """Return whether the upstream may be told. `taken`: it has all that was said to it."""

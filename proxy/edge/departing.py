@@ -49,9 +49,12 @@ class Departing:
         abrupt: bool = False,
         at_once: bool = False,
         client: Relay | None = None,
+        asked: bool = False,
         done: Callable[[], None],
     ) -> None:
         """Begin. `client`: the leg that may still say something until its own end, which is delivered.
+
+        Without one, `asked` says whether something of the client's has just been delivered.
 
         `at_once`: the upstream is told without waiting, because it is its own fault.
         """
@@ -67,10 +70,11 @@ class Departing:
         self.told = False
         self.upstream_code: int | None = None
         self._timer: asyncio.TimerHandle | None = None
-        quiet_ms, longest_ms = (
-            (quiet.quiet_ms, plan.longest_ms) if plan.enabled and not at_once else (0.0, 0.0)
-        )
-        self._departure = Departure(quiet_ms, longest_ms, at_ms, self._active_ms() if client else at_ms)
+        waits = plan.enabled and not at_once
+        times_ms = (quiet.quiet_ms, quiet.patience_ms, plan.longest_ms) if waits else (0.0, 0.0, 0.0)
+        self._departure = Departure(*times_ms, at_ms)
+        if asked:
+            self._departure.asked(at_ms)
         leg.hand_to(self)
 
     def start(self) -> None:
@@ -136,9 +140,11 @@ class Departing:
 
     def _look(self) -> None:
         at_ms = now_ms()
-        self._departure.active(self._active_ms())
+        self._departure.heard(self.leg.said_s * 1000)
+        if self._client is not None:
+            self._departure.asked(self._client.said_s * 1000)
         if self.leg.transport.get_write_buffer_size():
-            self._departure.active(at_ms)  # what was said to it is still on its way
+            self._departure.asked(at_ms)  # what was said to it is still on its way
         if self._departure.over(at_ms, taken=all_acked(self.leg.transport)):
             self._say_goodbye()
         else:
@@ -148,11 +154,6 @@ class Departing:
     def _due(self) -> None:
         if not self.told:
             self._look()
-
-    def _active_ms(self) -> float:
-        """When the upstream last spoke or was last spoken to."""
-        heard_s = self.leg.said_s
-        return (max(heard_s, self._client.said_s) if self._client is not None else heard_s) * 1000
 
     def _say_goodbye(self) -> None:
         """Tell the upstream as the client did: by its Close, or by an end without one."""

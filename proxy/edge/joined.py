@@ -7,6 +7,7 @@ The upstream is lost: the client is told, where a frame ends.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.frames import CLOSE, PING, TOO_BIG, close_payload, frame, parse_close
@@ -56,11 +57,16 @@ class Joined:
         learn: tuple[LearnedWindow, float | None, LearnedQuiet],
         done: Callable[[], None],
         *,
+        asked: bool = False,
         age_ms: float = 0.0,
         answers: tuple[bool | None, bool | None] = (True, True),
         measurable: bool = True,
     ) -> None:
-        """Join them. `age_ms`: for how long the session exists; `answers`: which legs answered our ping."""
+        """Join them.
+
+        `asked`: whether something of the client's has just been delivered; `age_ms`: for how long the session
+        exists; `answers`: which legs answered our ping.
+        """
         client, upstream = legs
         assert client.transport is not None
         assert upstream.transport is not None
@@ -80,6 +86,8 @@ class Joined:
         self.reason: EndReason = "closed"
         self.client = Relay(Role.CLIENT, client.transport, walkers[0], self)
         self.upstream = Relay(Role.UPSTREAM, upstream.transport, walkers[1], self)
+        if asked:
+            self.client.said_s = monotonic()  # later than the upstream, which is to reply
         self.client.join(self.upstream, writing_paused=upstream.writing_paused)
         self.upstream.join(self.client, writing_paused=client.writing_paused)
         self._take_places()

@@ -386,9 +386,9 @@ class Session:
         self._write(upstream, from_client)
         at_ms = now_ms()
         trace.flush_ended(started_ms, at_ms, len(from_client), len(from_upstream))
-        self.joined = self._join(handshake, upstream, trace.session(at_ms))
+        self.joined = self._join(handshake, upstream, trace.session(at_ms), asked=bool(from_client))
 
-    def _join(self, handshake: Handshake, upstream: Held, trace: SessionTrace) -> Joined:
+    def _join(self, handshake: Handshake, upstream: Held, trace: SessionTrace, *, asked: bool) -> Joined:
         shared = self._shared
         joined = Joined(
             shared.loop,
@@ -402,6 +402,7 @@ class Session:
                 shared.quiet(self.route),
             ),
             self._over,
+            asked=asked,
             age_ms=now_ms() - self.started_ms,
             answers=(handshake.answered(Role.CLIENT), handshake.answered(Role.UPSTREAM)),
             measurable=shared.measurable,
@@ -419,12 +420,14 @@ class Session:
         assert handshake is not None
         if upstream is None or upstream.transport is None:
             return
-        self._write(upstream, handshake.early(Role.CLIENT).take_whole())
+        words = handshake.early(Role.CLIENT).take_whole()
+        self._write(upstream, words)
         leg = Relay(Role.UPSTREAM, upstream.transport, handshake.walker(Role.UPSTREAM))
         upstream.transport.set_protocol(leg)
         upstream.release()
         plan, quiet = self.route.settings.departure, self._shared.quiet(self.route)
-        self._departing = Departing(self._shared.loop, leg, plan, quiet, goodbye, done=self._departed)
+        loop, asked = self._shared.loop, bool(words)
+        self._departing = Departing(loop, leg, plan, quiet, goodbye, asked=asked, done=self._departed)
         self._departing.discard()
         self._departing.start()
 

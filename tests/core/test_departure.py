@@ -9,38 +9,59 @@ from proxy.core.departure import ENOUGH, Departure, DeparturePlan, LearnedQuiet
 PLAN = DeparturePlan(enabled=True, quiet_ms=250.0, min_ms=20.0, max_ms=2000.0, longest_ms=10_000.0)
 
 
-def departure(active_ms: float) -> Departure:
-    return Departure(50.0, 200.0, at_ms=1000.0, active_ms=active_ms)
+def departure(*, asked_ms: float, heard_ms: float) -> Departure:
+    watching = Departure(50.0, 150.0, 200.0, at_ms=1000.0)
+    watching.asked(asked_ms)
+    watching.heard(heard_ms)
+    return watching
 
 
-def test_an_upstream_that_was_spoken_to_just_now_is_told_after_its_quiet_time():
-    just_now = departure(1000.0)
+def test_an_upstream_that_has_just_replied_is_told_after_its_quiet_time():
+    just_now = departure(asked_ms=990.0, heard_ms=1000.0)
     assert just_now.due_ms == 1050.0
     assert not just_now.over(1049.9)
     assert just_now.over(1050.0)
 
 
-@pytest.mark.parametrize("active_ms", [950.0, 0.0])
-def test_a_session_that_was_quiet_that_long_already_departs_with_no_delay(active_ms):
-    assert departure(active_ms).over(1000.0)
+def test_a_reply_that_is_still_to_come_is_waited_for_longer():
+    busy = departure(asked_ms=1000.0, heard_ms=990.0)
+    assert busy.due_ms == 1150.0
+    busy.heard(1100.0)
+    assert busy.due_ms == 1150.0  # it has come: the quiet time counts
+    assert busy.over(1150.0)
+
+
+def test_an_upstream_that_was_never_asked_anything_only_has_to_be_quiet():
+    pushing = Departure(50.0, 150.0, 200.0, at_ms=1000.0)
+    pushing.heard(1000.0)
+    assert pushing.due_ms == 1050.0
+
+
+@pytest.mark.parametrize("heard_ms", [950.0, 0.0])
+def test_a_session_that_was_quiet_that_long_already_departs_with_no_delay(heard_ms):
+    assert departure(asked_ms=heard_ms - 10, heard_ms=heard_ms).over(1000.0)
+
+
+def test_a_reply_that_has_not_come_for_that_long_is_not_waited_for():
+    assert departure(asked_ms=850.0, heard_ms=840.0).over(1000.0)
 
 
 def test_a_part_of_the_quiet_time_that_has_passed_counts():
-    assert departure(980.0).due_ms == 1030.0
+    assert departure(asked_ms=0.0, heard_ms=980.0).due_ms == 1030.0
 
 
 def test_what_happens_on_the_leg_starts_the_quiet_time_anew():
-    speaking = departure(1000.0)
-    speaking.active(1040.0)
-    speaking.active(1030.0)  # told late, and nothing new
+    speaking = departure(asked_ms=990.0, heard_ms=1000.0)
+    speaking.heard(1040.0)
+    speaking.heard(1030.0)  # told late, and nothing new
     assert not speaking.over(1050.0)
     assert speaking.due_ms == 1090.0
 
 
 def test_an_upstream_that_never_falls_quiet_is_told_at_the_cap():
-    speaking = departure(1000.0)
+    speaking = departure(asked_ms=990.0, heard_ms=1000.0)
     for at_ms in range(1000, 1200, 10):
-        speaking.active(float(at_ms))
+        speaking.heard(float(at_ms))
         assert not speaking.over(float(at_ms))
     assert speaking.due_ms == 1200.0
     assert speaking.over(1200.0)
@@ -48,7 +69,7 @@ def test_an_upstream_that_never_falls_quiet_is_told_at_the_cap():
 
 
 def test_an_upstream_that_has_not_taken_all_is_not_told_before_the_cap():
-    silent = departure(0.0)
+    silent = departure(asked_ms=0.0, heard_ms=0.0)
     assert not silent.over(1199.9, taken=False)
     assert silent.over(1200.0, taken=False)
 
@@ -100,3 +121,10 @@ def test_what_was_worked_out_follows_what_is_learned_later():
     assert quiet.quiet_ms == 250.0
     quiet.replied(1000.0)
     assert quiet.quiet_ms == 1500.0
+
+
+def test_of_a_route_that_replies_a_late_reply_is_waited_for_up_to_the_maximum():
+    quiet = LearnedQuiet(PLAN)
+    assert quiet.patience_ms == 250.0  # it may never reply to anything
+    quiet.replied(2.0)
+    assert quiet.patience_ms == 2000.0
