@@ -252,7 +252,7 @@ def _snapshot(session: Session, at_ms: float) -> SessionSnapshot:
         id=str(session.id),
         route=session.route.pattern,
         path=session.path,
-        client_address=session.peer,
+        client_address=session.client_address,
         age_s=(at_ms - session.started_ms) / 1000,
         client=_leg(session, Role.CLIENT),
         upstream=_leg(session, Role.UPSTREAM),

@@ -122,11 +122,6 @@ class Session:
         return await answer
 
     @property
-    def peer(self) -> str:
-        """Its client's address."""
-        return self.client_address
-
-    @property
     def path(self) -> str:
         """What the client asked for, redacted."""
         return self._trace.subject.target
