@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from proxy import reload
 from proxy.hangup import Hangups
 from proxy.policy import Policy
 from proxy.policy.load import examine
@@ -54,6 +55,11 @@ def _signal_as_before() -> Iterator[None]:
     before = signal.getsignal(signal.SIGHUP)
     yield
     signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reload, "_LOOK_EVERY_S", 0.05)
 
 
 @asynccontextmanager

@@ -66,7 +66,7 @@ def test_open_sessions_keep_their_settings_and_new_ones_get_the_new(run, tmp_pat
                 assert await client.message() == "yes"
                 upstream.close()
                 assert await client.closed() == (code, "")
-            await stand.clean()
+            await stand.clean(old, new)
 
     run(main())
 
@@ -83,7 +83,7 @@ def test_a_handshake_that_is_under_way_goes_on_by_the_policy_that_it_began_with(
             assert await client.message() == "welcome"
             upstream.close()
             assert await client.closed() == (1014, "")
-            await stand.clean()
+            await stand.clean(client)
 
     run(main())
 
