@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-# With fewer replies than this a percentile says little: the quiet time is no shorter than the plan's own.
+# With fewer times known than this a percentile says little: the quiet time is no shorter than the plan's own.
 ENOUGH: Final = 20
 PERCENTILE: Final = 0.99
-MARGIN: Final = 1.5
+# Generous: nobody waits for it, and a backend that is busy pauses for longer than it usually does.
+MARGIN: Final = 3.0
 _REMEMBERED: Final = 256
 
 
@@ -38,20 +39,29 @@ class DeparturePlan:
 class LearnedQuiet:
     """How long an upstream of this route has to be silent before it is quiet. Shared by its sessions.
 
-    `replied` takes the time between a client's message and the reply that followed it. In ms.
+    `replied` takes the time between a client's message and the reply that followed it, `paused` that between
+    two messages of the upstream. In ms.
     """
 
-    __slots__ = ("_plan", "_quiet_ms", "_replies")
+    __slots__ = ("_pauses", "_plan", "_quiet_ms", "_replies")
 
     def __init__(self, plan: DeparturePlan) -> None:
         self._plan = plan
-        self._replies: deque[float] = deque(maxlen=_REMEMBERED)
+        self._pauses: deque[float] = deque(maxlen=_REMEMBERED)
+        self._replies = False
         self._quiet_ms: float | None = None  # worked out when it is asked for
 
     def replied(self, after_ms: float) -> None:
         """Note how long a reply took."""
-        self._replies.append(after_ms)
+        self._replies = True
+        self._pauses.append(after_ms)
         self._quiet_ms = None
+
+    def paused(self, for_ms: float) -> None:
+        """Note a pause within what the upstream says; a long one is the end of it, and teaches nothing."""
+        if for_ms <= self._plan.max_ms:
+            self._pauses.append(for_ms)
+            self._quiet_ms = None
 
     @property
     def patience_ms(self) -> float:
@@ -60,14 +70,14 @@ class LearnedQuiet:
 
     @property
     def quiet_ms(self) -> float:
-        """A high percentile of the reply times, with a margin, within the plan's bounds."""
+        """A high percentile of these times, with a margin, within the plan's bounds."""
         if self._quiet_ms is None:
             self._quiet_ms = self._learned_ms()
         return self._quiet_ms
 
     def _learned_ms(self) -> float:
         plan = self._plan
-        known = sorted(self._replies)
+        known = sorted(self._pauses)
         if not known:
             return min(plan.quiet_ms, plan.max_ms)
         learned = known[min(int(len(known) * PERCENTILE), len(known) - 1)] * MARGIN

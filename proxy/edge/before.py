@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from proxy.core.pace import Pace
     from proxy.edge.relay import Relay
 
-# So many replies are timed at a time, within so many chunks: a stream of pushes is soon let through.
+# So many replies are timed at a time, within so many chunks: a stream is soon let through.
 _REPLIES: Final = 4
 _CHUNKS: Final = 64
 
@@ -62,7 +62,7 @@ class Before(asyncio.Protocol):
 
 
 class ReplyTimer(Before):
-    """Times how soon an upstream replies to its client, a few times, and steps aside."""
+    """Times how soon an upstream replies to its client and how it pauses, a few times, and steps aside."""
 
     __slots__ = ("_chunks", "_client", "_quiet", "_replies")
 
@@ -74,11 +74,13 @@ class ReplyTimer(Before):
         super().__init__(upstream)
 
     def data_received(self, data: bytes) -> None:
-        """Take the time if this is the first that the upstream says after its client spoke."""
-        asked_s = self._client.said_s
-        if asked_s > self._relay.said_s:
-            self._quiet.replied((monotonic() - asked_s) * 1000)
+        """Take the time since the last of the two spoke."""
+        at_s, asked_s, heard_s = monotonic(), self._client.said_s, self._relay.said_s
+        if asked_s > heard_s:
+            self._quiet.replied((at_s - asked_s) * 1000)
             self._replies -= 1
+        else:
+            self._quiet.paused((at_s - heard_s) * 1000)
         self._chunks -= 1
         if not (self._replies and self._chunks):
             self.step_aside()

@@ -231,8 +231,8 @@ class Joined:
             client=self.client,
             done=self._departed,
         )
-        waits = self.client.said_s > self.upstream.said_s  # for the reply to what the client said last
         self._tell = tell
+        self.time_replies()  # the late ones teach most
         if tell is None:
             self._departing.discard()
         elif self.upstream.walker.at_boundary:
@@ -240,9 +240,6 @@ class Joined:
         else:
             Finisher(self.upstream, self._say_goodbye)
             self._start_linger()
-            waits = False
-        if waits:
-            self.time_replies()
         self._departing.start()
 
     def _say_goodbye(self) -> None:

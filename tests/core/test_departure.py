@@ -97,7 +97,7 @@ def test_few_quick_replies_do_not_shorten_the_quiet_time():
 
 
 def test_one_slow_reply_among_few_lengthens_it():
-    assert learned(2.0, 400.0) == 600.0
+    assert learned(2.0, 400.0) == 1200.0
 
 
 def test_many_quick_replies_shorten_it_to_the_minimum():
@@ -105,11 +105,20 @@ def test_many_quick_replies_shorten_it_to_the_minimum():
 
 
 def test_many_replies_give_a_high_percentile_with_a_margin():
-    assert learned(*[float(ms) for ms in range(1, 101)]) == 150.0
+    assert learned(*[float(ms) for ms in range(1, 101)]) == 300.0
 
 
 def test_slow_replies_lengthen_it_to_the_maximum_and_no_further():
     assert learned(*[5000.0] * ENOUGH) == 2000.0
+
+
+def test_the_pauses_of_a_stream_count_and_the_silence_between_two_does_not():
+    quiet = LearnedQuiet(PLAN)
+    for _ in range(ENOUGH):
+        quiet.replied(2.0)
+        quiet.paused(50.0)
+        quiet.paused(30_000.0)
+    assert quiet.quiet_ms == 150.0
 
 
 def test_old_replies_are_forgotten():
@@ -119,7 +128,7 @@ def test_old_replies_are_forgotten():
 def test_what_was_worked_out_follows_what_is_learned_later():
     quiet = LearnedQuiet(PLAN)
     assert quiet.quiet_ms == 250.0
-    quiet.replied(1000.0)
+    quiet.replied(500.0)
     assert quiet.quiet_ms == 1500.0
 
 

@@ -306,8 +306,8 @@ def test_a_route_learns_how_long_its_replies_take(run, tmp_path):
                 await upstream.message()
                 upstream.say("answer")
                 await client.message()
-            assert len(quiet._replies) == 3
-            assert max(quiet._replies) < 15_000
+            assert len(quiet._pauses) >= 3
+            assert max(quiet._pauses) < 15_000
             await gate.clean(client)
 
     run(main())

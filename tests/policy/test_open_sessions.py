@@ -186,7 +186,7 @@ def test_a_count_is_a_whole_number(each, errors):
         ),
         (
             "departure: {max_ms: 10}",
-            "departure.max_ms: found 10, expected at least 20 (departure.min_ms is 20)",
+            "departure.max_ms: found 10, expected at least 100 (departure.min_ms is 100)",
         ),
         (
             "departure: {quiet_ms: 20000}",

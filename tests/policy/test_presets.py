@@ -76,7 +76,7 @@ def test_production_converts_to_the_documented_settings():
     assert settings.http == HttpSettings(10, 620, 300, 1000, 16384, 16384, 128, 0)
     assert settings.session == SessionSettings(1014, None, 0.1)
     assert settings.departure == DeparturePlan(
-        enabled=True, quiet_ms=250, min_ms=20, max_ms=2000, longest_ms=10_000
+        enabled=True, quiet_ms=250, min_ms=100, max_ms=2000, longest_ms=10_000
     )
     assert settings.keepalive == dict.fromkeys(Role, KeepalivePlan(25_000, 60_000))
     assert settings.limits == LimitSettings(None, None, None, 1 << 28, 1 << 16, None, None, None)
