@@ -74,17 +74,25 @@ class ReplyTimer(Before):
         super().__init__(upstream)
 
     def data_received(self, data: bytes) -> None:
-        """Take the time since the last of the two spoke."""
-        at_s, asked_s, heard_s = monotonic(), self._client.said_s, self._relay.said_s
+        """Take the time since the last of the two spoke, if this is a part of a message."""
+        relay = self._relay
+        at_s, asked_s, heard_s, said = (
+            monotonic(),
+            self._client.said_s,
+            relay.said_s,
+            relay.walker.payload_bytes,
+        )
+        self._chunks -= 1
+        if not (self._replies and self._chunks):
+            self.step_aside()
+        relay.data_received(data)
+        if relay.walker.payload_bytes == said:
+            return  # a Close, a pong: no reply
         if asked_s > heard_s:
             self._quiet.replied((at_s - asked_s) * 1000)
             self._replies -= 1
         else:
             self._quiet.paused((at_s - heard_s) * 1000)
-        self._chunks -= 1
-        if not (self._replies and self._chunks):
-            self.step_aside()
-        self._relay.data_received(data)
 
 
 class Finisher(Before):

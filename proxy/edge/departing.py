@@ -75,6 +75,8 @@ class Departing:
         self._departure = Departure(*times_ms, at_ms)
         if asked:
             self._departure.asked(at_ms)
+        if leg.holds:
+            self._departure.heard(at_ms)  # we did not read it: its silence is ours
         leg.hand_to(self)
 
     def start(self) -> None:
@@ -140,7 +142,7 @@ class Departing:
 
     def _look(self) -> None:
         at_ms = now_ms()
-        self._departure.heard(self.leg.said_s * 1000)
+        self._departure.heard(at_ms if self.leg.holds else self.leg.said_s * 1000)
         if self._client is not None:
             self._departure.asked(self._client.said_s * 1000)
         if self.leg.transport.get_write_buffer_size():

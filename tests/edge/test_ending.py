@@ -251,6 +251,8 @@ def test_what_an_upstream_says_to_nobody_is_read_whatever_it_is_and_does_not_pil
             (left,) = gate.sessions
             held = left.joined.client.transport
             client.reset()
+            await eventually(lambda: left.joined.ended_by)
+            upstream.say("to nobody")
             await eventually(lambda: upstream.transport.get_write_buffer_size() == 0)
             assert held.get_write_buffer_size() < 1 << 20
             await upstream.end()
@@ -309,6 +311,23 @@ def test_a_route_learns_how_long_its_replies_take(run, tmp_path):
             assert len(quiet._pauses) >= 3
             assert max(quiet._pauses) < 15_000
             await gate.clean(client)
+
+    run(main())
+
+
+def test_a_close_and_a_pong_are_no_replies_from_which_a_route_would_learn(run, tmp_path):
+    async def main():
+        async with Backend.listening() as backend, standing(tmp_path, backend, POLICY) as gate:
+            client, upstream = await session(gate, backend)
+            quiet = gate.gate._shared.quiet(next(iter(gate.sessions)).route)
+            client.send(frame(0x9, b"ping", mask=MASK))
+            assert await client.frame() == (0x8A, b"ping")
+            client.bye(1000)
+            assert await upstream.closed() == (1000, "")
+            upstream.bye(1000)
+            upstream.close()
+            await gate.clean(client)
+            assert not quiet._pauses
 
     run(main())
 

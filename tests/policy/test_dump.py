@@ -82,7 +82,7 @@ sections = {
             "enabled": st.booleans(),
             "quiet_ms": ms,
             "min_ms": ms,
-            "max_ms": st.floats(25, 60_000),
+            "max_ms": st.floats(100, 60_000),
             "max_s": st.floats(0.25, 3600),
         },
     ),

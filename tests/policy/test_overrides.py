@@ -44,7 +44,7 @@ def test_a_routes_overrides_arrive_in_its_settings(policy):
     assert found.handshake.message_bytes == 4096
     assert (found.session.max_s, found.session.jitter, found.session.upstream_lost_code) == (240, 0, 1014)
     assert found.departure == DeparturePlan(
-        enabled=False, quiet_ms=250, min_ms=20, max_ms=2000, longest_ms=10_000
+        enabled=False, quiet_ms=250, min_ms=100, max_ms=2000, longest_ms=10_000
     )
 
 
