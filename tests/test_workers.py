@@ -17,6 +17,7 @@ import pytest
 
 from proxy.workers import announce_ready, worker_admin_socket, worker_number
 from proxy.workers_admin import merge_metrics
+from tests.backends.launch import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -148,11 +149,6 @@ async def ended(pid: int) -> None:
     await over
     loop.remove_reader(fd)
     os.close(fd)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 def test_connections_are_spread_over_all_workers_on_one_port(run):

@@ -12,14 +12,10 @@ import trustme
 
 from proxy.edge.dial import Dial, DialError, Response, accept_value, upgrade_request
 from proxy.edge.upstream import Upstream, parse_upstream
+from tests.backends.launch import free_port
 from tests.edge.peers import KEY, Backend, Peer, request, vanish
 
 HOLDABLE = frozenset({503})
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 async def dialled(upstream: Upstream, tls: ssl.SSLContext | None = None, name: str | None = None) -> Dial:

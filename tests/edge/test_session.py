@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 
 import pytest
 from opentelemetry.trace import SpanKind
 
 from proxy.core.frames import PING, PONG, frame
 from proxy.edge import departing, session
+from tests.backends.launch import free_port
 from tests.edge.peers import KEY, MASK, POLICY, Backend, Peer, eventually, request, said, standing
 
 EAGER = POLICY + "routes: [{path: /**, handshake: {accept: eager, eager: {subprotocols: [chat]}}}]"
@@ -386,11 +386,6 @@ def test_a_close_of_the_backends_own_is_passed_on_with_what_it_said_before(waits
 
 
 # -- redial -----------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def test_a_refused_connection_is_tried_again_until_somebody_listens(run_on_both, tmp_path):
