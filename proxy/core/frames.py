@@ -25,6 +25,13 @@ _MAX_CONTROL: Final = (
 )
 _MAX_HEADER: Final = 14
 _MAX_HELD: Final = _MAX_HEADER + _MAX_CONTROL
+_ANY_LENGTH: Final = 1 << 64
+# By the first byte of a frame: TEXT or BINARY if it is a message of one frame, else 0.
+_KIND: Final = tuple(first & 0x0F if first & 0x8F in (0x81, 0x82) else 0 for first in range(256))
+# By its second byte: how long it is, header and all, if its payload is at most 125 bytes; else 0.
+_WHOLE: Final = tuple(
+    (second & 0x7F) + (6 if second & 0x80 else 2) if second & 0x7F < 126 else 0 for second in range(256)
+)
 _PINGS: Final = 4  # so many of our pings may be unanswered and still be known when their pongs come
 
 
@@ -108,16 +115,15 @@ class FrameWalker:
     `expect_pong` makes it look for our own pongs, which are cut out of what `feed` returns. With `hold_close`
     set, the first Close frame and all behind it are kept back too: the caller speaks for the peer from then.
     (A Close longer than a control frame may be is as little one as any garbage is, and passes.)
-    With `message_bytes` set, the first frame that makes a message longer than that, and all behind it, are
-    walked but kept back as well; a notice `TOO_BIG` tells, and `too_big` stays set.
+    With `message_bytes` (at least 125) set, the first frame that makes a message longer than that, and all
+    behind it, are walked but kept back as well; a notice `TOO_BIG` tells, and `too_big` stays set.
     Frames that break the RFC are walked by their declared length and passed on: the endpoints judge them.
     """
 
     __slots__ = (
         "_closed", "_first", "_grab", "_head", "_held", "_kind", "_left", "_mask", "_message", "_nonces",
-        "_shut", "_span",
-        "binary", "frames", "hold_close", "message_bytes", "notices", "payload_bytes", "tap", "text",
-        "too_big",
+        "_others", "_plain", "_shut", "_span", "_tap",
+        "binary", "hold_close", "message_bytes", "notices", "payload_bytes", "text", "too_big",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -135,14 +141,34 @@ class FrameWalker:
         self._message = 0  # payload bytes of the message that we are in, by its frames' headers
         self.hold_close = self.too_big = False
         self.message_bytes: int | None = None
-        self.tap: Tap | None = None
+        self._tap: Tap | None = None
+        self._plain = True  # nothing of the above but a data frame is under way, and nothing is looked for
+        self._others = 0  # frames begun that are no whole message: control, fragments, the one under way
         self.notices: list[Control] = []
-        self.text = self.binary = self.payload_bytes = self.frames = 0
+        self.text = self.binary = self.payload_bytes = 0
 
     @property
     def messages(self) -> int:
         """Whole data messages so far."""
         return self.text + self.binary
+
+    @property
+    def frames(self) -> int:
+        """Frames begun so far, of all kinds."""
+        return self.text + self.binary + self._others
+
+    @property
+    def tap(self) -> Tap | None:
+        """What sees the data frames."""
+        return self._tap
+
+    @tap.setter
+    def tap(self, tap: Tap | None) -> None:
+        self._tap = tap
+        self._plain = self._is_plain()
+
+    def _is_plain(self) -> bool:
+        return not (self._head or self._shut or self._grab is not None or self._tap is not None)
 
     @property
     def at_boundary(self) -> bool:
@@ -173,34 +199,82 @@ class FrameWalker:
     def feed(self, data: bytes) -> bytes:
         """Walk `data`; return what is to be passed on: `data` itself, unless something is kept back."""
         size = len(data)
-        if not self._head and self._grab is None and self.tap is None and not self._shut:
-            left = self._left
-            if left > size:  # in the middle of a large frame
-                self._left = left - size
-                self.payload_bytes += size
-                return data
-            if not left and size > 1:  # one whole short message, by far the most common chunk
-                first, second = data[0], data[1]
-                length = second & 0x7F
-                whole = length < 126 and size == length + (6 if second & 0x80 else 2)
-                if whole and first & 0x8F in (0x81, 0x82):
-                    self.frames += 1
-                    self.payload_bytes += length
-                    if first & 1:
+        if self._plain:
+            if size > 1 and not self._left:  # one whole short message, by far the most common chunk
+                second = data[1]
+                kind = _KIND[data[0]]
+                if kind and size == _WHOLE[second]:
+                    self.payload_bytes += second & 0x7F
+                    if kind == TEXT:
                         self.text += 1
                     else:
                         self.binary += 1
                     return data
-        if self._shut:
+            pos = self._run(data, size)
+            if pos == size:
+                return data
+        elif self._shut:
             if not self._closed:
-                self._walk(data, size)
+                self._walk(data, size, 0)
             return b""
-        return self._walk(data, size)
+        else:
+            pos = 0
+        out = self._walk(data, size, pos)
+        self._plain = self._is_plain()
+        return out
 
-    def _walk(self, data: bytes, size: int) -> bytes:  # noqa: C901, PLR0912 - one loop, its state is local
-        """Walk any chunk. `keep`: where what passes unchanged starts; `hold`: where a frame in doubt does."""
+    def _run(self, data: bytes, size: int) -> int:
+        """Walk the rest of a data frame, and whole messages of one frame each; return where they end.
+
+        Most chunks hold nothing else: a short message, a run of them, a piece of a long one. So this is done
+        with local variables only.
+        """
+        pos = self._left
+        if pos > size:  # in the middle of a long frame
+            self._left = pos - size
+            self.payload_bytes += size
+            return size
+        if pos:
+            self._left = 0
+            self._end_frame()
+        payload, frames, texts = pos, 0, 0
+        most = self.message_bytes or _ANY_LENGTH
+        while size - pos > 1:
+            kind, second = _KIND[data[pos]], data[pos + 1]
+            if not kind:
+                break  # a control frame or a fragment
+            length = second & 0x7F
+            begin = pos + 2 if second < 0x80 else pos + 6
+            if length > 125:
+                wide = 2 if length == 126 else 8
+                begin += wide
+                length = int.from_bytes(data[pos + 2 : pos + 2 + wide], "big")
+            if begin > size or length > most:
+                break
+            end = begin + length
+            if end > size:
+                self._others += 1
+                self._first, self._kind, self._message = data[pos], kind, length
+                self._span, self._left = end - pos, end - size
+                payload += size - begin
+                pos = size
+                break
+            frames += 1
+            texts += kind == TEXT
+            payload += length
+            pos = end
+        self.payload_bytes += payload
+        self.text += texts
+        self.binary += frames - texts
+        return pos
+
+    def _walk(self, data: bytes, size: int, pos: int) -> bytes:  # noqa: C901, PLR0912 - one loop, its state is local
+        """Walk any chunk from `pos` on; what is before it passes.
+
+        `keep`: where what passes unchanged starts; `hold`: where a frame in doubt does.
+        """
         out: list[bytes] = []
-        pos = keep = hold = 0
+        keep = hold = 0
         while pos < size:
             if self._left:
                 pos = self._payload(data, pos, size)
@@ -214,7 +288,7 @@ class FrameWalker:
                     if self._held is None:
                         out.append(data[keep:begin])
                     self._held = None
-                    self._walk(data[pos:], size - pos)
+                    self._walk(data[pos:], size - pos, 0)
                     return b"".join(out)
             if self._left or self._head:
                 continue
@@ -265,7 +339,7 @@ class FrameWalker:
         self._mask = head[need - 4 : need] if masked else b""
         self._first = head[0]
         self._head = b""
-        self.frames += 1
+        self._others += 1
         if head[0] & 0x08:
             self._grab = bytearray()
         else:
@@ -276,8 +350,8 @@ class FrameWalker:
             if self.message_bytes is not None and self._message > self.message_bytes and not self.too_big:
                 self._shut = self.too_big = True
                 self.notices.append(Control(TOO_BIG, b""))
-            if self.tap is not None:
-                self.tap.header(head[0], self._mask)
+            if self._tap is not None:
+                self._tap.header(head[0], self._mask)
         return pos + need - had
 
     def _payload(self, data: bytes, pos: int, size: int) -> int:
@@ -287,8 +361,8 @@ class FrameWalker:
             self._grab += data[pos : min(end, pos + _MAX_CONTROL + 1 - len(self._grab))]
         else:
             self.payload_bytes += end - pos
-            if self.tap is not None:
-                self.tap.payload(data[pos:end])
+            if self._tap is not None:
+                self._tap.payload(data[pos:end])
         return end
 
     def _end_frame(self) -> bool:
@@ -297,12 +371,13 @@ class FrameWalker:
             return self._end_control(bytes(self._grab))
         # RFC 6455 5.4: a message ends with the frame whose FIN bit is set; its type is its first frame's.
         if self._first & 0x80:
+            self._others -= 1
             if self._kind == TEXT:
                 self.text += 1
             else:
                 self.binary += 1
-        if self.tap is not None:
-            self.tap.end()
+        if self._tap is not None:
+            self._tap.end()
         return False
 
     def _end_control(self, payload: bytes) -> bool:
