@@ -3,13 +3,15 @@
 The error that fills real logs comes from a backend that replies to a client that has just left. So the
 upstream does not hear of it while it is still busy: nothing from it, and nothing delivered to it, for as long
 as replies take on this route. Where it usually replies, and what the client said last has had no reply yet,
-that reply is waited for. No longer than `longest_ms` in all.
+that reply is waited for. Then its silence is put to the proof: a busy backend is silent too, but answers a
+ping late, and what it has to say comes with the pong. No longer than `longest_ms` in all.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from enum import Enum, auto
 from math import inf
 from typing import Final
 
@@ -19,6 +21,8 @@ PERCENTILE: Final = 0.99
 # Generous: nobody waits for it, and a backend that is busy pauses for longer than it usually does.
 MARGIN: Final = 3.0
 _REMEMBERED: Final = 256
+# For so long, in ms, an upstream has to stay silent after its pong, if that came at once.
+_AFTERWARDS_MS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,42 +89,92 @@ class LearnedQuiet:
         return min(max(learned, least), plan.max_ms)
 
 
+class Step(Enum):
+    """What to do about an upstream whose client is gone."""
+
+    WAIT = auto()
+    PING = auto()
+    TELL = auto()
+
+
 class Departure:
-    """Watches an upstream whose client is gone. `due_ms`: when to look again; `over`: whether it is time.
+    """Watches an upstream whose client is gone: `look` when `due_ms` has come, do what it says.
 
     `quiet_ms`: how long it has to be quiet; `patience_ms`: how long, while it has not spoken since it was
-    last spoken to; `longest_ms`: how long at most, from `at_ms` on.
+    last spoken to; `longest_ms`: how long at most, from `at_ms` on. `answers`: whether it answers pings.
     """
 
-    __slots__ = ("_asked_ms", "_heard_ms", "_latest_ms", "_started_ms", "patience_ms", "quiet_ms")
+    __slots__ = (
+        "_answers", "_asked_ms", "_heard_ms", "_latest_ms", "_looked_ms", "_pinged_ms", "_proved_ms",
+        "_started_ms", "patience_ms", "quiet_ms",
+    )  # fmt: skip
 
-    def __init__(self, quiet_ms: float, patience_ms: float, longest_ms: float, at_ms: float) -> None:
+    def __init__(
+        self, quiet_ms: float, patience_ms: float, longest_ms: float, at_ms: float, *, answers: bool = False
+    ) -> None:
         self.quiet_ms = quiet_ms
         self.patience_ms = patience_ms
+        self._answers = answers
         self._started_ms = at_ms
         self._latest_ms = at_ms + longest_ms
         self._asked_ms = self._heard_ms = -inf
+        self._looked_ms = at_ms
+        self._pinged_ms: float | None = None
+        self._proved_ms: float | None = None  # when its silence is proved, if it lasts
 
     def asked(self, at_ms: float) -> None:
         """Note that something was delivered to the upstream."""
         self._asked_ms = max(self._asked_ms, at_ms)
+        self._happened(at_ms)
 
     def heard(self, at_ms: float) -> None:
         """Note that the upstream said something."""
         self._heard_ms = max(self._heard_ms, at_ms)
+        self._happened(at_ms)
+
+    def ponged(self, at_ms: float) -> None:
+        """Note its pong. The longer that took, the longer it may take until it says what it has to say."""
+        if self._pinged_ms is not None and self._proved_ms is None:
+            self._proved_ms = at_ms + max((at_ms - self._pinged_ms) * MARGIN, _AFTERWARDS_MS)
 
     @property
     def due_ms(self) -> float:
-        """When the upstream will have been quiet long enough, if nothing more happens."""
-        if self._heard_ms >= self._asked_ms:
-            quiet_since_ms, wait_ms = self._heard_ms, self.quiet_ms
+        """When to look again, if nothing happens until then."""
+        if self._pinged_ms is None:
+            due_ms = self._quiet_at_ms
+        elif self._proved_ms is None:
+            due_ms = self._looked_ms + self.quiet_ms  # the pong itself is told; it may also say something
         else:
-            quiet_since_ms, wait_ms = self._asked_ms, max(self.patience_ms, self.quiet_ms)
-        return min(max(quiet_since_ms + wait_ms, self._started_ms), self._latest_ms)
+            due_ms = self._proved_ms
+        return min(due_ms, self._latest_ms)
 
-    def over(self, at_ms: float, *, taken: bool = True) -> bool:
-        """Return whether the upstream may be told. `taken`: it has all that was said to it."""
-        return at_ms >= self._latest_ms or (taken and at_ms >= self.due_ms)
+    def look(self, at_ms: float, *, taken: bool = True, free: bool = True) -> Step:
+        """Return what to do now. `taken`: it has all that was said to it; `free`: a ping may be put in.
+
+        An upstream that had been quiet for long enough before its client left is told at once.
+        """
+        self._looked_ms = at_ms
+        if at_ms >= self._latest_ms:
+            return Step.TELL
+        if self._pinged_ms is not None:
+            proved = taken and self._proved_ms is not None and at_ms >= self._proved_ms
+            return Step.TELL if proved else Step.WAIT
+        if not taken or at_ms < self._quiet_at_ms:
+            return Step.WAIT
+        if self._quiet_at_ms <= self._started_ms or not (self._answers and free):
+            return Step.TELL
+        self._pinged_ms = at_ms
+        return Step.PING
+
+    @property
+    def _quiet_at_ms(self) -> float:
+        if self._heard_ms >= self._asked_ms:
+            return max(self._heard_ms + self.quiet_ms, self._started_ms)
+        return max(self._asked_ms + max(self.patience_ms, self.quiet_ms), self._started_ms)
+
+    def _happened(self, at_ms: float) -> None:
+        if self._pinged_ms is not None and at_ms > self._pinged_ms:
+            self._pinged_ms = self._proved_ms = None  # it was not quiet
 
     def waited_ms(self, at_ms: float) -> float:
         """Return for how long the upstream has not been told by now."""

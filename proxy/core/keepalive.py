@@ -51,7 +51,6 @@ class Keepalive:
     """Watches one leg of an open session: `look` at it when `due_ms` has come."""
 
     __slots__ = (
-        "_answers",
         "_asked",
         "_life_ms",
         "_owes_ms",
@@ -59,16 +58,18 @@ class Keepalive:
         "_plan",
         "_taken",
         "_unasked",
+        "answers",
         "due_ms",
     )
 
     def __init__(self, plan: KeepalivePlan, at_ms: float, *, answers: bool | None) -> None:
         """Start at `at_ms`. `answers`: whether this peer has answered a ping; None: it was not asked yet.
 
-        Then it is asked at once: what it does while it is there tells what its silence means later.
+        Then it is asked at once: what it does while it is there tells what its silence means later. The
+        attribute `answers` is what is known by now.
         """
         self._plan = plan
-        self._answers = bool(answers)
+        self.answers = bool(answers)
         self._unasked = answers is None
         self._life_ms = at_ms
         self._pinged = False
@@ -80,7 +81,7 @@ class Keepalive:
 
     def ponged(self, at_ms: float) -> None:
         """Note the answer to a ping of ours."""
-        self._answers = True
+        self.answers = True
         self._alive(at_ms)
         if self._plan.interval_ms is not None:
             self.due_ms = at_ms + self._plan.interval_ms
@@ -119,7 +120,7 @@ class Keepalive:
     def _takes(self, signs: Signs) -> bool:
         """Whether the peer takes what comes before our ping, or the ping itself where no more is asked."""
         if self._pinged and (signs.taken is None or signs.taken >= self._asked):
-            return not self._answers
+            return not self.answers
         if signs.taken is None or self._taken is None or (not self._pinged and signs.free):
             return False
         return signs.taken > self._taken
@@ -132,6 +133,6 @@ class Keepalive:
     def _next_ms(self, at_ms: float, interval_ms: float) -> float:
         """When to look again: what could not be done now is tried again after a part of the interval."""
         due_ms = self._life_ms + interval_ms
-        if self._owes_ms is not None and self._answers:
+        if self._owes_ms is not None and self.answers:
             due_ms = max(self._life_ms, self._owes_ms - interval_ms) + self._plan.timeout_ms
         return max(due_ms, at_ms + interval_ms / 4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from proxy.core.departure import Departure
+from proxy.core.departure import Departure, Step
 from proxy.core.frames import CLOSE, frame, parse_close
 from proxy.edge.acked import all_acked
 from proxy.edge.ends import end, reset
@@ -48,6 +48,7 @@ class Departing:
         *,
         abrupt: bool = False,
         at_once: bool = False,
+        answers: bool = False,
         client: Relay | None = None,
         asked: bool = False,
         done: Callable[[], None],
@@ -56,7 +57,8 @@ class Departing:
 
         Without one, `asked` says whether something of the client's has just been delivered.
 
-        `at_once`: the upstream is told without waiting, because it is its own fault.
+        `at_once`: the upstream is told without waiting, because it is its own fault. `answers`: it is known
+        to answer pings.
         """
         at_ms = now_ms()
         self._loop = loop
@@ -72,7 +74,7 @@ class Departing:
         self._timer: asyncio.TimerHandle | None = None
         waits = plan.enabled and not at_once
         times_ms = (quiet.quiet_ms, quiet.patience_ms, plan.longest_ms) if waits else (0.0, 0.0, 0.0)
-        self._departure = Departure(*times_ms, at_ms)
+        self._departure = Departure(*times_ms, at_ms, answers=answers)
         if asked:
             self._departure.asked(at_ms)
         if leg.holds:
@@ -86,11 +88,15 @@ class Departing:
     # -- RelayOwner -----------------------------------------------------------------------------------------
 
     def control_passed(self, leg: Relay) -> None:
-        """Answer a Close of the upstream (RFC 6455 5.5.1); the rest concerns nobody any more."""
-        for notice in leg.walker.notices:
+        """Answer a Close of the upstream (RFC 6455 5.5.1), note our pong; the rest concerns nobody."""
+        notices = leg.walker.notices[:]
+        leg.walker.notices.clear()
+        for notice in notices:
             if notice.opcode == CLOSE:
                 self.upstream_closed(notice.payload)
-        leg.walker.notices.clear()
+            elif notice.own and not self.told:
+                self._departure.ponged(now_ms())
+                self._look()
 
     def upstream_closed(self, payload: bytes) -> None:
         """Answer the upstream's Close, if it has none of ours yet, and close."""
@@ -147,11 +153,17 @@ class Departing:
             self._departure.asked(self._client.said_s * 1000)
         if self.leg.transport.get_write_buffer_size():
             self._departure.asked(at_ms)  # what was said to it is still on its way
-        if self._departure.over(at_ms, taken=all_acked(self.leg.transport)):
+        # Inside a frame of the client's no ping may be put in; inside one of the upstream's no pong comes.
+        free = self._whole and self.leg.walker.at_boundary
+        step = self._departure.look(at_ms, taken=all_acked(self.leg.transport), free=free)
+        if step is Step.TELL:
             self._say_goodbye()
-        else:
-            due_s = max(self._departure.due_ms - at_ms, _ACK_MS) / 1000
-            self._timer = self._loop.call_later(due_s, after_poll, self._loop, self._due)
+            return
+        if step is Step.PING:
+            self.leg.ping()
+        self._stop_timer()
+        due_s = max(self._departure.due_ms - at_ms, _ACK_MS) / 1000
+        self._timer = self._loop.call_later(due_s, after_poll, self._loop, self._due)
 
     def _due(self) -> None:
         if not self.told:
@@ -174,11 +186,15 @@ class Departing:
         if self._client is not None:
             self._client.mute()
         transport = self.leg.transport
-        whole = self._client is None or self._client.walker.at_boundary
-        if not first or goodbye is None or not whole or transport.is_closing():
+        if not first or goodbye is None or not self._whole or transport.is_closing():
             return False
         transport.write(frame(CLOSE, goodbye, mask=mask_key()))
         return True
+
+    @property
+    def _whole(self) -> bool:
+        """Whether all that was delivered to the upstream ends with a frame."""
+        return self._client is None or self._client.walker.at_boundary
 
     def _note_told(self) -> None:
         self.told = True

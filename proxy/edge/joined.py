@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from proxy.core.frames import CLOSE, PING, TOO_BIG, close_payload, frame, parse_close
+from proxy.core.frames import CLOSE, TOO_BIG, close_payload, frame, parse_close
 from proxy.core.leg import State
 from proxy.core.pace import Pace
 from proxy.core.plan import Role
@@ -18,7 +18,7 @@ from proxy.edge.before import Finisher, Pacer, ReplyTimer
 from proxy.edge.departing import Departing
 from proxy.edge.ends import end
 from proxy.edge.relay import Relay
-from proxy.edge.shared import mask_key, nonce, now_ms
+from proxy.edge.shared import mask_key, now_ms
 from proxy.edge.watch import Watch
 from proxy.telemetry import SessionReport, Traffic
 
@@ -228,6 +228,7 @@ class Joined:
             goodbye,
             abrupt=abrupt,
             at_once=at_once,
+            answers=self._watch.answers(Role.UPSTREAM),
             client=self.client,
             done=self._departed,
         )
@@ -341,10 +342,7 @@ class Joined:
 
     def ping(self, role: Role) -> None:
         """Ping a leg; its pong is cut out of what it says."""
-        leg = self.client if role is Role.CLIENT else self.upstream
-        payload = nonce()
-        leg.walker.expect_pong(payload)
-        leg.transport.write(frame(PING, payload, mask=mask_key() if role is Role.UPSTREAM else None))
+        (self.client if role is Role.CLIENT else self.upstream).ping()
 
     # -- the end --------------------------------------------------------------------------------------------
 

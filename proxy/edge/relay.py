@@ -11,8 +11,10 @@ from enum import IntFlag
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
+from proxy.core.frames import PING, frame
 from proxy.core.plan import Role
 from proxy.edge.ends import last_words
+from proxy.edge.shared import mask_key, nonce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,6 +193,12 @@ class Relay(asyncio.Protocol):
             self.said_s = monotonic()
         if walker.notices:
             self._owner.control_passed(self)
+
+    def ping(self) -> None:
+        """Ping this leg's peer; its pong is cut out of what it says."""
+        payload = nonce()
+        self.walker.expect_pong(payload)
+        self.transport.write(frame(PING, payload, mask=mask_key() if self.role is Role.UPSTREAM else None))
 
     def hold(self, why: Hold) -> None:
         """Stop reading this leg."""

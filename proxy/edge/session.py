@@ -422,7 +422,10 @@ class Session:
         upstream.release()
         plan, quiet = self.route.settings.departure, self._shared.quiet(self.route)
         loop, asked = self._shared.loop, bool(words)
-        self._departing = Departing(loop, leg, plan, quiet, goodbye, asked=asked, done=self._departed)
+        answers = bool(handshake.answered(Role.UPSTREAM))
+        self._departing = Departing(
+            loop, leg, plan, quiet, goodbye, answers=answers, asked=asked, done=self._departed
+        )
         self._departing.discard()
         self._departing.start()
 

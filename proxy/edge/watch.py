@@ -79,6 +79,10 @@ class Watch:
         if self._timer is not None:
             self._arm(at_ms)
 
+    def answers(self, role: Role) -> bool:
+        """Return whether this leg is known to answer pings."""
+        return self._keepalives[role is Role.UPSTREAM].answers
+
     def stop(self) -> None:
         """Watch no more."""
         if self._timer is not None:

@@ -87,6 +87,25 @@ def test_an_upstream_is_told_by_itself_once_it_is_quiet(run_on_both, tmp_path):
     run_on_both(main())
 
 
+def test_an_upstream_that_is_silent_because_it_is_busy_is_not_told_yet(run_on_both, tmp_path):
+    async def main():
+        policy = with_policy("departure: {quiet_ms: 30, min_ms: 0, max_ms: 2000}")
+        async with Backend.listening() as backend, standing(tmp_path, backend, policy) as gate:
+            client, upstream = await session(gate, backend)
+            pings, upstream.pongs = upstream.pings, False
+            client.bye(4000)
+            await eventually(lambda: upstream.pings > pings)
+            upstream.pongs = True
+            upstream.say("a late reply")
+            assert await upstream.closed() == (4000, "")
+            assert upstream.pings == pings + 2  # its silence was put to the proof again
+            upstream.close()
+            await gate.clean(client)
+            assert reported(gate)["departure.discarded_messages"] == 1
+
+    run_on_both(main())
+
+
 def test_a_session_that_was_quiet_departs_without_waiting(run_on_both, tmp_path):
     async def main():
         async with Backend.listening() as backend, standing(tmp_path, backend, with_policy(SLOW)) as gate:
@@ -493,6 +512,7 @@ def test_the_endpoints_own_pings_and_pongs_still_pass(run_on_both, tmp_path):
             pings = upstream.pings
             client.send(frame(0x9, b"are you there", mask=MASK))
             await eventually(lambda: upstream.pings > pings)
+            upstream.pongs = True  # its silence is put to the proof at the end
             await gate.clean(client)
 
     run_on_both(main())
