@@ -13,7 +13,10 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # With fewer times known than this a percentile says little: the quiet time is no shorter than the plan's own.
 ENOUGH: Final = 20
@@ -148,8 +151,8 @@ class Departure:
             due_ms = self._proved_ms
         return min(due_ms, self._latest_ms)
 
-    def look(self, at_ms: float, *, taken: bool = True, free: bool = True) -> Step:
-        """Return what to do now. `taken`: it has all that was said to it; `free`: a ping may be put in.
+    def look(self, at_ms: float, *, taken: Callable[[], bool] = lambda: True, free: bool = True) -> Step:
+        """Return what to do now. `taken`: has it all that was said to it? `free`: a ping may be put in.
 
         An upstream that had been quiet for long enough before its client left is told at once.
         """
@@ -157,9 +160,9 @@ class Departure:
         if at_ms >= self._latest_ms:
             return Step.TELL
         if self._pinged_ms is not None:
-            proved = taken and self._proved_ms is not None and at_ms >= self._proved_ms
-            return Step.TELL if proved else Step.WAIT
-        if not taken or at_ms < self._quiet_at_ms:
+            # Its pong shows that it has all that was said to it before the ping.
+            return Step.WAIT if self._proved_ms is None or at_ms < self._proved_ms else Step.TELL
+        if at_ms < self._quiet_at_ms or not taken():
             return Step.WAIT
         if self._quiet_at_ms <= self._started_ms or not (self._answers and free):
             return Step.TELL

@@ -49,6 +49,7 @@ class Trigger(StrEnum):
 
 
 _STAGES: Final = (State.PROPAGATION, State.VALIDATION, State.STABILIZATION, State.ANNOUNCEMENT)
+_STAGE_OF: Final = {state: Stage(state) for state in _STAGES}
 
 TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = MappingProxyType(
     {
@@ -107,7 +108,7 @@ class Leg:
     @property
     def stage(self) -> Stage | None:
         """The stage that is running, if one is."""
-        return Stage(self.state) if self.state in _STAGES else None
+        return _STAGE_OF.get(self.state)
 
     @property
     def ready(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.core.commands import PollAcked, SendPing
 from proxy.core.leg import Trigger
-from proxy.core.plan import Evidence, OnExpiry, Role, Stage, StagePlan, WindowPlan
+from proxy.core.plan import Evidence, OnExpiry, Stage, StagePlan, WindowPlan
 from proxy.core.report import StageOutcome, StageRecord
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Stages:
             marks, self._marks = tuple(self._marks), []
         self.records.append(
             StageRecord(
-                role=Role(self._leg.role),
+                role=self._leg.role,
                 stage=stage,
                 attempt=self.attempt,
                 outcome=outcome,

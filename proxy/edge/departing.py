@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.departure import Departure, Step
@@ -155,7 +156,7 @@ class Departing:
             self._departure.asked(at_ms)  # what was said to it is still on its way
         # Inside a frame of the client's no ping may be put in; inside one of the upstream's no pong comes.
         free = self._whole and self.leg.walker.at_boundary
-        step = self._departure.look(at_ms, taken=all_acked(self.leg.transport), free=free)
+        step = self._departure.look(at_ms, taken=partial(all_acked, self.leg.transport), free=free)
         if step is Step.TELL:
             self._say_goodbye()
             return

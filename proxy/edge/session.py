@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
+from functools import partial
 from sys import intern
 from typing import TYPE_CHECKING, Final
 
@@ -255,9 +256,7 @@ class Session:
             case do.ArmTimer(at_ms=at_ms):
                 self._arm(at_ms)
             case do.PollAcked(role=role):
-                leg = self._leg(role)
-                if leg is not None and leg.transport is not None and all_acked(leg.transport):
-                    self._feed(events.BytesAcked(now_ms(), role))
+                after_poll(self._shared.loop, partial(self._poll_acked, role))  # what we wrote is out by then
             case do.SendPing(role=role, nonce=nonce):
                 mask = mask_key() if role is Role.UPSTREAM else None
                 self._write(self._leg(role), frame(PING, nonce, mask=mask))
@@ -305,6 +304,11 @@ class Session:
     def _write(self, leg: Held | None, data: bytes) -> None:
         if leg is not None and leg.transport is not None and not leg.transport.is_closing():
             leg.transport.write(data)
+
+    def _poll_acked(self, role: Role) -> None:
+        leg = self._leg(role)
+        if leg is not None and leg.transport is not None and all_acked(leg.transport):
+            self._feed(events.BytesAcked(now_ms(), role))
 
     def _arm(self, at_ms: float) -> None:
         if self._timer is not None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # How long after a wave of sessions its memory is given back: their last callbacks are over by then.
 _SETTLE_S: Final = 1.0
+_ENTROPY_BYTES: Final = 4096
 
 # What is learned belongs to a route and to the plan that it was learned under: sessions that are older than
 # the policy still learn for theirs.
@@ -163,11 +164,31 @@ def _quiet_plan(route: Route) -> _Plan:
     return route.pattern, route.settings.departure
 
 
+class _Entropy:
+    """Random bytes of the kernel, fetched many at a time: a call each would cost more than the frame."""
+
+    __slots__ = ("_at", "_bytes")
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._at = 0
+
+    def take(self, size: int) -> bytes:
+        at = self._at
+        if at + size > len(self._bytes):
+            self._bytes, at = os.urandom(_ENTROPY_BYTES), 0
+        self._at = at + size
+        return self._bytes[at : self._at]
+
+
+_entropy = _Entropy()
+
+
 def nonce() -> bytes:
     """Return the payload of a ping of ours, which nobody can guess."""
-    return os.urandom(8)
+    return _entropy.take(8)
 
 
 def mask_key() -> bytes:
     """Return a fresh masking key: RFC 6455 5.3 wants it "derived from a strong source of entropy"."""
-    return os.urandom(4)
+    return _entropy.take(4)

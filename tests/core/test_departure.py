@@ -70,8 +70,8 @@ def test_an_upstream_that_never_falls_quiet_is_told_at_the_cap():
 
 def test_an_upstream_that_has_not_taken_all_is_not_told_before_the_cap():
     silent = departure(asked_ms=0.0, heard_ms=0.0)
-    assert silent.look(1199.9, taken=False) is Step.WAIT
-    assert silent.look(1200.0, taken=False) is Step.TELL
+    assert silent.look(1199.9, taken=lambda: False) is Step.WAIT
+    assert silent.look(1200.0, taken=lambda: False) is Step.TELL
 
 
 # -- its silence is proved ---------------------------------------------------------------------------------
