@@ -17,7 +17,7 @@ from tests.chaos.stream import How, Way
 
 DOWN_S = 2.0
 PAUSE_S = KEEPALIVE_S / 2
-STOPPED_S = KEEPALIVE_S + 2.5
+STOPPED_S = KEEPALIVE_S + 5
 HOLD_S = 5.0
 STORM_S = 10.0
 SLACK_S = 3.0
@@ -214,7 +214,7 @@ PHASES: dict[str, Fault] = {
     "backend told to stop, restarted": terminated,
     "upstream connections frozen": upstreams_frozen,
     "cut inside frames": cut_inside_frames,
-    "backend stopped 5.5 s": stopped,
+    "backend stopped 8 s": stopped,
     "killed while some are fed byte by byte": killed_while_some_trickle,
     "storm of all of it": storm,
     "calm again": calm,

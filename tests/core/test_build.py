@@ -1,0 +1,15 @@
+"""Which build of the hot path is under test: `make test` has the source, `make test-compiled` machine code."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from proxy.core import frames
+from proxy.edge import relay
+
+
+@pytest.mark.parametrize("module", [frames, relay])
+def test_the_build_under_test_is_the_one_that_was_asked_for(module):
+    assert module.__file__.endswith(".so" if os.environ.get("READYGATE_COMPILED") else ".py")
