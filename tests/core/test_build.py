@@ -1,4 +1,4 @@
-"""Which build of the hot path is under test: `make test` has the source, `make test-compiled` machine code."""
+"""Which build of the hot path is under test: `make test` has the source, `make test-compiled` compiled code."""
 
 from __future__ import annotations
 
