@@ -1,4 +1,4 @@
-"""Which build of the hot path is under test: `make test` has the source, `make test-compiled` compiled code."""
+"""Which build of the hot path is under test: the source, or with `make test-compiled` machine code."""
 
 from __future__ import annotations
 
