@@ -13,7 +13,7 @@ BENCH ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 NODE_BACKEND := tests/backends/node
-# RUNLEVEL=1 in bench-setup: the services of these packages are installed, not started.
+# RUNLEVEL=1 in bench-setup: these packages' services are not started (systemd starts them all the same).
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
 

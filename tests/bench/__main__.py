@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -118,6 +119,7 @@ def write(report: Report, folder: Path) -> None:
 
 def main() -> int:
     chosen = options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what we started is ended
     if chosen.show:
         report = loads(chosen.show.read_text())
     else:

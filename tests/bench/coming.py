@@ -128,6 +128,8 @@ async def filled(running: Stand, way: str, count: int) -> Reading:
     visits = await visit.come_many(address, count, AT_ONCE)
     await asyncio.sleep(2 * SETTLE_S)
     during = process.memory_kb(pid)[0]
+    if any(one.gone.done() for one in visits):
+        raise ConnectionError("connections ended while they were idle")
     await visit.leave_all(visits)
     await asyncio.sleep(4 * SETTLE_S)
     kept = process.descriptors(pid) - files

@@ -38,8 +38,8 @@ defaults
   timeout tunnel 3600s
 frontend clients
   bind 127.0.0.1:{port}
-  default_backend backend
-backend backend
+  default_backend servers
+backend servers
   server only {upstream}
 """
 

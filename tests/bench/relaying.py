@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import statistics
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -119,7 +120,19 @@ async def measure(name: str, plan: Plan) -> Result:
             await interleave(result, group, plan.rounds, turn, bound_s=plan.seconds * 4 + 20)
         for crowd in crowds.values():
             crowd.close()
+    if connections == 1:
+        result.notes += above_direct(result)
     return result
+
+
+def above_direct(result: Result) -> list[str]:
+    """Return what each way adds to the round trip, a line each."""
+    told = []
+    for way in result.ways:
+        added = [statistics.median(result.above_direct(way, name) or [0.0]) for name in ("p50_us", "p99_us")]
+        if way != DIRECT and any(added):
+            told.append(f"{way}, above direct: {added[0]:.1f} us at p50, {added[1]:.1f} us at p99")
+    return told
 
 
 async def opened(

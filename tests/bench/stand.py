@@ -42,15 +42,15 @@ class Plan:
 
 
 class Meter:
-    """CPU and time since it was made. `proxy`: the pid that is charged, `load`: those that give it work."""
+    """CPU and time since it was made: of the proxy, which is charged, and of the backend and ourselves."""
 
-    def __init__(self, proxy: int | None, load: tuple[int, ...]) -> None:
-        self._proxy, self._load = proxy, load
+    def __init__(self, proxy: Server | None, backend: Server) -> None:
+        self._proxy, self._backend = proxy, backend
         self._began = self._now()
 
     def _now(self) -> tuple[float, float, float]:
-        proxy_s = process.cpu_s(self._proxy) if self._proxy else 0.0
-        return time.perf_counter(), proxy_s, sum(process.cpu_s(pid) for pid in self._load)
+        proxy_s = process.cpu_s(self._proxy.pid) if self._proxy else 0.0
+        return time.perf_counter(), proxy_s, process.cpu_s(self._backend.pid) + time.process_time()
 
     def took_s(self) -> float:
         return time.perf_counter() - self._began[0]
@@ -86,9 +86,8 @@ class Stand:
         return server.host, server.port
 
     def meter(self, way: str) -> Meter:
-        """Begin to count what a way costs. Our own processes are not its load's alone: one way at a time."""
-        proxy = None if way == DIRECT else self.proxies[way].pid
-        return Meter(proxy, (self.backend.pid, os.getpid()))
+        """Begin to count what a way costs. Only one way may be busy meanwhile."""
+        return Meter(self.proxies.get(way), self.backend)
 
 
 @contextlib.contextmanager
