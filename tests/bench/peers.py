@@ -81,7 +81,6 @@ CADDY = """
 {{
   admin off
   auto_https off
-  persist_config off
 }}
 http://:{port} {{
   bind 127.0.0.1
@@ -110,7 +109,7 @@ def envoy(upstream: str) -> Server:
 def caddy(upstream: str) -> Server:
     """Caddy's `reverse_proxy`, which needs no word about WebSockets."""
     command = [installed("caddy"), "run", "--adapter", "caddyfile", "--config"]
-    return configured("caddy", command, CADDY, upstream, env=environment(GOMAXPROCS="1"))
+    return configured("caddy", command, CADDY, upstream, GOMAXPROCS="1")
 
 
 def gate(upstream: str, **env: str) -> Server:
@@ -135,7 +134,7 @@ def configured(
     upstream: str,
     *,
     suffix: str = ".cfg",
-    env: dict[str, str] | None = None,
+    **env: str,
 ) -> Server:
     """Start a proxy whose configuration file is the command's last word."""
     port, address = free_port(), urlsplit(upstream)
@@ -150,7 +149,8 @@ def configured(
     room = Path(tempfile.mkdtemp(prefix=f"readygate-{name}-"))
     config = room / f"config{suffix}"
     config.write_text(text)
-    server = start(name, [*command, str(config)], port=port, env=env)
+    keeps = {"XDG_CONFIG_HOME": str(room), "XDG_DATA_HOME": str(room)}  # Caddy writes what it runs
+    server = start(name, [*command, str(config)], port=port, env=environment(**keeps, **env))
     server._room.callback(shutil.rmtree, room, ignore_errors=True)
     return ready(server)
 

@@ -111,6 +111,4 @@ def first_reply(result: Result) -> Verdict:
     """Judge how much longer than direct the first reply takes with the policy `production`."""
     above = result.above_direct(GATE, "reply_ms")
     value = statistics.median(above) if above else None
-    return Verdict(
-        "healthy uvicorn, policy production: p50 of the first reply above direct", "", value, 2.0, "ms"
-    )
+    return Verdict("healthy uvicorn: p50 of the first reply, above direct", DIRECT, value, 2.0, "ms")
