@@ -192,7 +192,8 @@ def version(name: str) -> str:
     """Return the version that a proxy gives as its own; empty when it cannot be asked."""
     if name == GATE:
         return __version__
+    binary = BINARIES[name]()
     word = {"caddy": "version", "envoy": "--version"}.get(name, "-v")
-    said = subprocess.run([BINARIES[name](), word], capture_output=True, text=True, timeout=10, check=False)
-    found = re.search(r"\d+\.\d+(\.\d+)?", said.stdout + said.stderr)
+    said = subprocess.run([binary, word], capture_output=True, text=True, timeout=10, check=False)
+    found = re.search(r"\d+\.\d+(\.\d+)?", (said.stdout + said.stderr).replace(binary, ""))
     return found[0] if found else ""

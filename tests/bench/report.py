@@ -16,11 +16,11 @@ from tests.bench.targets import Verdict, verdicts
 
 HEADINGS = {
     "cpu_us": "CPU, us per {unit}",
-    "per_s": "{unit}s/s",
+    "per_s": "per second",
     "p50_us": "p50, us",
     "p99_us": "p99, us",
-    "proxy_core": "proxy's core",
-    "load_core": "load's core",
+    "proxy_core": "proxy's core busy",
+    "load_core": "load's core busy",
     "served_ms": "all served, ms",
     "failed": "not served",
     "rss_kb": "resident KB per {unit}",

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.backends.launch import Server
 from tests.bench import process
-from tests.bench.result import DIRECT, Reading
+from tests.bench.result import DIRECT, GATE, Reading
 
 Start = Callable[[str], Server]
 Address = tuple[str, int]
@@ -92,7 +93,7 @@ class Stand:
 
 @contextlib.contextmanager
 def stand(backend: Callable[[], Server], starts: Mapping[str, Start]) -> Iterator[Stand]:
-    """Start a backend and proxies before it, pinned; ends them all."""
+    """Start a backend and proxies before it, pinned; ends them all, the gate without its drain."""
     with contextlib.ExitStack() as stack:
         cores = os.sched_getaffinity(0)
         mine, theirs = min(cores), max(cores)
@@ -101,6 +102,7 @@ def stand(backend: Callable[[], Server], starts: Mapping[str, Start]) -> Iterato
         upstream = stack.enter_context(backend())
         running = Stand(upstream, {})
         for way, start in starts.items():
-            running.proxies[way] = stack.enter_context(start(upstream.url))
-            process.pin(running.proxies[way].pid, theirs)
+            server = running.proxies[way] = start(upstream.url)
+            stack.callback(server.stop, signal.SIGKILL if server.name == GATE else signal.SIGTERM)
+            process.pin(server.pid, theirs)
         yield running

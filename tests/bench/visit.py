@@ -48,6 +48,8 @@ class Visit(asyncio.Protocol):
     def _take(self, first: int, payload: bytes) -> None:
         if first == wire.PING:
             self.transport.write(encode(wire.PONG, payload, bytes(4)))
+        elif first == wire.CLOSE:
+            self.transport.close()
         elif first == wire.BINARY:
             if not self.served.done():
                 self.served.set_result(None)
@@ -55,7 +57,7 @@ class Visit(asyncio.Protocol):
                 self.leave()
 
     def leave(self) -> None:
-        """Begin the closing handshake; the other end closes the connection."""
+        """Begin the closing handshake. With both Close frames we close: Envoy waits for that."""
         if not self.transport.is_closing():
             self.transport.write(CLOSE)
 
