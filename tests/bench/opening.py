@@ -14,6 +14,7 @@ from tests.bench.result import DIRECT, GATE, Reading, Result, p50_p99
 from tests.bench.stand import Plan
 
 CLASSIC = "classic"
+REPLY = ", first reply"
 WARM_UP = 50
 Sample = tuple[float, float]
 
@@ -51,7 +52,9 @@ async def opening(plan: Plan) -> Result:
         ways[CLASSIC] = stack.enter_context(front.gate(backend.url, "classic"))
         taken = await in_turn({name: (way.host, way.port) for name, way in ways.items()}, times)
     result.rounds.append({name: reading(samples) for name, samples in taken.items()})
-    result.samples = {name: [opened for opened, _ in samples] for name, samples in taken.items()}
+    for name, samples in taken.items():
+        opens, replies = zip(*samples, strict=True)
+        result.samples |= {name: list(opens), f"{name}{REPLY}": list(replies)}
     for name in (GATE, CLASSIC):
         above = [statistics.median(result.above_direct(name, figure)) for figure in ("open_ms", "reply_ms")]
         result.notes.append(
