@@ -35,7 +35,7 @@ WORKLOADS: dict[str, Callable[[Plan], Awaitable[Result]]] = {
     "http-up": plain.up,
     "opening": opening.opening,
 }
-BOUND_S = 300.0
+BOUND_S = 400.0
 QUICK = {"rounds": 1, "seconds": 0.2}
 
 

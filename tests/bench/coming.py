@@ -18,6 +18,7 @@ WARM_UP = 30  # the gate watches the first 20 of a route for longer
 WARM_UP_IDLE = 200
 EXPORT_MS = "200"
 SETTLE_S = 0.5  # longer than sessions take to depart, and than spans wait for their export
+GIVE_BACK_S = 4.0  # the gate returns memory some seconds after a wave of sessions
 BOUND_S = 120.0
 
 
@@ -131,7 +132,7 @@ async def filled(running: Stand, way: str, count: int) -> Reading:
     if any(one.gone.done() for one in visits):
         raise ConnectionError("connections ended while they were idle")
     await visit.leave_all(visits)
-    await asyncio.sleep(4 * SETTLE_S)
+    await asyncio.sleep(GIVE_BACK_S)
     kept = process.descriptors(pid) - files
     return {
         "rss_kb": (during - before) / count,

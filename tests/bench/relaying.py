@@ -60,13 +60,17 @@ def fragmented(size: int, parts: int) -> Shot:
 
 @dataclass(frozen=True, slots=True)
 class Relaying:
-    """A workload. `beside`: a second gate with this many connections takes turns too."""
+    """A workload. `beside`: a second gate with this many connections takes turns too.
+
+    `times`: how much longer its turns are, so that every connection has several round trips in one.
+    """
 
     title: str
     connections: int
     size: int = 64
     burst: int = 1
     beside: int = 0
+    times: int = 1
     kind: str = "echo"
 
     def shot(self, connections: int, way: str) -> Shot:
@@ -81,7 +85,7 @@ RELAYING = {
     "echo-64B-1": Relaying("echo of 64 B, 1 connection", 1),
     "echo-64B-100": Relaying("echo of 64 B, 100 connections", 100),
     "echo-64B-1000": Relaying("echo of 64 B, 1,000 connections", 1000),
-    "echo-64B-5000": Relaying("echo of 64 B, 5,000 connections", 5000, beside=100),
+    "echo-64B-5000": Relaying("echo of 64 B, 5,000 connections", 5000, beside=100, times=2),
     "echo-1KiB-100": Relaying("echo of 1 KiB, 100 connections", 100, 1024),
     "echo-64KiB-20": Relaying("echo of 64 KiB, 20 connections", 20, 1 << 16),
     "echo-1MiB-4": Relaying("echo of 1 MiB, 4 connections", 4, 1 << 20),
@@ -97,6 +101,7 @@ async def measure(name: str, plan: Plan) -> Result:
     """Run one of them. All connections of a group of ways are open while its ways take turns."""
     work = RELAYING[name]
     connections = plan.connections(work.connections, QUICK_CONNECTIONS)
+    seconds = plan.seconds * work.times
     result = Result(name, work.title, "message", "cpu_us")
     if connections < work.connections:
         result.notes.append(f"{connections} connections only")
@@ -115,9 +120,9 @@ async def measure(name: str, plan: Plan) -> Result:
                     await opened(result, running, crowds, way, work.shot(count, way), count)
 
             async def turn(way: str) -> Reading:
-                return await crowds[way].play(plan.seconds, lambda: running.meter(way))
+                return await crowds[way].play(seconds, lambda: running.meter(way))
 
-            await interleave(result, group, plan.rounds, turn, bound_s=plan.seconds * 4 + 20)
+            await interleave(result, group, plan.rounds, turn, bound_s=seconds * 4 + 20)
         for crowd in crowds.values():
             crowd.close()
     if connections == 1:
