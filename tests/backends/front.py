@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.backends.launch import MissingToolError, Server, environment, free_port, may_open, ready, start
+from tests.backends.launch import Server, environment, free_port, installed, may_open, ready, start
 
 NGINX = """
 daemon off; master_process on; worker_processes 1; worker_rlimit_nofile {files}; pid {room}/pid; {user}
@@ -46,8 +46,7 @@ def nginx(upstream: str, *, kept: int = 0) -> Server:
 
     `kept`: how many idle connections to the upstream it keeps for plain HTTP.
     """
-    if not shutil.which("nginx"):
-        raise MissingToolError("nginx is not installed")
+    binary = installed("nginx")
     port, files = free_port(), may_open()
     room = Path(tempfile.mkdtemp(prefix="readygate-nginx-"))
     user = "user root;" if os.geteuid() == 0 else ""
@@ -65,7 +64,7 @@ def nginx(upstream: str, *, kept: int = 0) -> Server:
             user=user,
         )
     )
-    command = ["nginx", "-p", str(room), "-c", str(config), "-e", str(room / "stderr")]
+    command = [binary, "-p", str(room), "-c", str(config), "-e", str(room / "stderr")]
     server = start("nginx", command, port=port)
     server._room.callback(shutil.rmtree, room, ignore_errors=True)
     return ready(server)

@@ -40,6 +40,14 @@ class MissingToolError(Exception):
     """A tool is not on this machine; the message says which and how to get it."""
 
 
+def installed(tool: str) -> str:
+    """Return the path of a program, those of administrators included. MissingToolError without it."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+    if not (found := shutil.which(tool, path=path)):
+        raise MissingToolError(f"{tool} is not installed")
+    return found
+
+
 def may_open(descriptors: int = 20_000) -> int:
     """Raise our own limit of open files (children inherit it) towards `descriptors`; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

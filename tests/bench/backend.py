@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections import defaultdict
+from functools import cache
 
 import uvloop
 from picows import (
@@ -30,6 +31,12 @@ EXTENSIONS = "Sec-WebSocket-Extensions"
 DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 DATA = (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION)
 groups: dict[bytes, set[WSTransport]] = defaultdict(set)
+
+
+@cache
+def head(first: int, size: int) -> bytes:
+    """Return a frame's header."""
+    return encode(first, bytes(size))[:-size] if size else encode(first, b"")
 
 
 def answer_control(transport: WSTransport, frame: WSFrame) -> None:
@@ -54,7 +61,7 @@ class Echo(WSListener):
             transport.send(frame.msg_type, frame.get_payload_as_bytes(), frame.fin, frame.rsv1)
         else:
             first = frame.msg_type.value | frame.fin << 7 | frame.rsv1 << 6
-            self.together.append(encode(first, frame.get_payload_as_bytes()))
+            self.together += (head(first, frame.payload_size), frame.get_payload_as_bytes())
             if frame.last_in_buffer:
                 self.flush(transport)
 

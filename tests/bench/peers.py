@@ -8,7 +8,6 @@ are charged for what it does. `START[name](upstream)` returns a running server, 
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 
 from proxy import __version__
 from tests.backends import front
-from tests.backends.launch import MissingToolError, Server, environment, free_port, ready, start
+from tests.backends.launch import MissingToolError, Server, environment, free_port, installed, ready, start
 from tests.bench.result import DIRECT, GATE
 
 KEPT = 128
@@ -155,21 +154,13 @@ def configured(
     return ready(server)
 
 
-def installed(tool: str) -> str:
-    """Return the path of a program, those of administrators included."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-    if not (found := shutil.which(tool, path=path)):
-        raise MissingToolError(f"{tool} is not installed: make bench-setup")
-    return found
-
-
 def missing(way: str) -> str:
     """Return why a way cannot be measured on this machine; empty when it can."""
     try:
         if way in BINARIES:
             BINARIES[way]()
     except MissingToolError as error:
-        return str(error)
+        return f"{error}: make bench-setup"
     return ""
 
 

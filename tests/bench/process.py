@@ -39,6 +39,14 @@ def ticked_s(pid: int, proc: Path = PROC) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
+def machine_cpu_s(proc: Path = PROC) -> float:
+    """Return seconds that the machine's cores have worked, for whomever, in clock ticks of 10 ms."""
+    user, nice, system, _idle, _wait, irq, softirq = map(
+        int, (proc / "stat").read_text().splitlines()[0].split()[1:8]
+    )
+    return (user + nice + system + irq + softirq) * TICK_S
+
+
 def pin(pid: int, core: int) -> None:
     """Let the process, all its threads and descendants run on one core only."""
     for member in family(pid):

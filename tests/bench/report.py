@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from tests.backends.launch import ROOT
 from tests.bench.result import DIRECT, GATE, Result, from_record
+from tests.bench.stand import OTHERS
 from tests.bench.targets import Verdict, verdicts
 
 HEADINGS = {
@@ -58,6 +60,21 @@ class Report:
         """What could not be measured, a line each."""
         ways = [f"{one.name}, {way}: {why}" for one in self.results for way, why in one.failed.items()]
         return [*ways, *(f"{name}: {why}" for name, why in self.broken.items())]
+
+    @property
+    def disturbance(self) -> str:
+        """What the rest of the machine did meanwhile, in a sentence."""
+        busy = [
+            reading[OTHERS]
+            for one in self.results
+            for taken in one.rounds
+            for reading in taken.values()
+            if OTHERS in reading
+        ]
+        if not busy:
+            return "What else the machine did is not known."
+        median, most = statistics.median(busy), max(busy)
+        return f"Other processes kept {median:.2f} cores busy (median over turns; at most {most:.2f})."
 
     def dumps(self) -> str:
         return json.dumps(asdict(self) | {"targets": [asdict(one) for one in self.verdicts]}, indent=1)
@@ -107,7 +124,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def workload_table(result: Result) -> str:
     """Return the medians of every way, and the gate divided by it (lowest to highest round)."""
-    names = result.figures
+    names = [name for name in result.figures if name in HEADINGS]
     headings = [
         "",
         *(HEADINGS[name].format(unit=result.unit) for name in names),
@@ -167,7 +184,8 @@ def markdown(report: Report) -> str:
     told += [f"- FAILED {line}" for line in report.failures]
     told += ["", "Medians over rounds in which the ways took turns; every ratio is of readings of one round."]
     told += ["A proxy's CPU is that of all its threads and processes; all proxies have one core."]
-    told += ["Latency is from one write of a client until the last message that answers it.", ""]
+    told += ["Latency is from one write of a client until the last message that answers it."]
+    told += [report.disturbance, ""]
     told += ["## The gate against the others", "", ratio_table(report.results), ""]
     told += ["## Targets", "", target_table(report.verdicts), ""]
     told += ["## Workloads", "", *(workload_table(result) for result in report.results)]

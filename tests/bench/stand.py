@@ -16,6 +16,7 @@ from tests.backends.launch import Server
 from tests.bench import process
 from tests.bench.result import DIRECT, GATE, Reading
 
+OTHERS = "others"
 Start = Callable[[str], Server]
 Address = tuple[str, int]
 
@@ -49,9 +50,10 @@ class Meter:
         self._proxy, self._backend = proxy, backend
         self._began = self._now()
 
-    def _now(self) -> tuple[float, float, float]:
+    def _now(self) -> tuple[float, float, float, float]:
         proxy_s = process.cpu_s(self._proxy.pid) if self._proxy else 0.0
-        return time.perf_counter(), proxy_s, process.cpu_s(self._backend.pid) + time.process_time()
+        load_s = process.cpu_s(self._backend.pid) + time.process_time()
+        return time.perf_counter(), proxy_s, load_s, process.machine_cpu_s()
 
     def took_s(self) -> float:
         return time.perf_counter() - self._began[0]
@@ -59,16 +61,19 @@ class Meter:
     def reading(self, units: float, within_s: float = 0.0) -> Reading:
         """Return CPU in microseconds per unit, units per second, and how busy the two cores were (1 = all).
 
+        `others`: how many cores the rest of the machine kept busy, which had better be none.
         `within_s`: the time that the units took, when more was counted because their ends cost something too.
         """
         if not units:
             raise RuntimeError("nothing came back")
-        wall_s, proxy_s, load_s = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        now = self._now()
+        wall_s, proxy_s, load_s, all_s = (one - then for one, then in zip(now, self._began, strict=True))
+        others = max(0.0, all_s - proxy_s - load_s) / wall_s
         wall_s = within_s or wall_s
         read = {"cpu_us": proxy_s / units * 1e6, "per_s": units / wall_s}
         if not self._proxy:
             del read["cpu_us"]
-        return read | {"proxy_core": proxy_s / wall_s, "load_core": load_s / wall_s}
+        return read | {"proxy_core": proxy_s / wall_s, "load_core": load_s / wall_s, OTHERS: others}
 
 
 @dataclass(slots=True)

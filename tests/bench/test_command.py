@@ -66,7 +66,7 @@ def test_peers_that_are_not_installed_are_left_out_with_the_reason(monkeypatch):
     monkeypatch.setitem(peers.BINARIES, "caddy", gone)
     plan, report = bench.begin(bench.options(["--peers", "gate", "caddy"]))
     assert plan.ways == ("gate",)
-    assert report.missing == {"caddy": "caddy is not installed"}
+    assert report.missing == {"caddy": "caddy is not installed: make bench-setup"}
 
 
 def test_a_workload_that_breaks_is_a_failure_and_a_missed_target_is_not(tmp_path: Path, monkeypatch, capsys):

@@ -28,6 +28,11 @@ def test_without_the_schedulers_count_clock_ticks_are_read(tmp_path: Path):
     assert process.ticked_s(7, tmp_path) == (14 + 15) * process.TICK_S
 
 
+def test_the_machines_cpu_is_all_but_idle_and_waiting(tmp_path: Path):
+    (tmp_path / "stat").write_text("cpu  10 1 5 1000 2000 3 4 0 0 0\ncpu0 1 1 1 1 1 1 1 0 0 0\n")
+    assert process.machine_cpu_s(tmp_path) == (10 + 1 + 5 + 3 + 4) * process.TICK_S
+
+
 def test_our_own_cpu_grows_as_the_process_clock_says():
     clock, counted = time.process_time(), process.cpu_s(os.getpid())
     spin(0.02)

@@ -5,6 +5,7 @@ import pytest
 from tests.bench import report
 from tests.bench.report import Report, loads, markdown, number, table
 from tests.bench.result import Result
+from tests.bench.stand import OTHERS
 
 
 @pytest.fixture
@@ -42,6 +43,14 @@ def test_a_report_tells_machine_versions_missing_peers_and_targets(one: Report):
     assert "caddy is left out: caddy is not installed" in text
     assert "| MISSED" in text
     assert "| not measured" in text
+
+
+def test_what_else_the_machine_did_is_told_but_is_no_column(one: Report):
+    assert "is not known" in one.disturbance
+    for taken, others in zip(one.results[0].rounds, (0.1, 0.3), strict=True):
+        taken["gate"][OTHERS] = others
+    assert "kept 0.20 cores busy (median over turns; at most 0.30)" in markdown(one)
+    assert not any(OTHERS in line for line in markdown(one).splitlines() if line.startswith("|"))
 
 
 def test_what_failed_is_told_and_counts_as_a_failure(one: Report):
