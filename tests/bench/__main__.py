@@ -62,7 +62,7 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="of each workload (default: 5)")
     parser.add_argument("--seconds", type=float, help="of one turn of one peer (default: 1)")
-    parser.add_argument("--quick", action="store_true", help="a smoke run of about a minute")
+    parser.add_argument("--quick", action="store_true", help="a smoke run of a minute or two")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), metavar="DIR")
     parser.add_argument("--show", type=Path, metavar="JSON", help="only show an earlier run again")
     return parser.parse_args(words)

@@ -111,13 +111,13 @@ async def idle_memory(plan: Plan) -> Result:
 
     async def turn(way: str) -> Reading:
         with stand(backend.start, {way: peers.START[way]}) as running:
-            return await filled(running, way, count)
+            return await filled(running, way, count, SETTLE_S if plan.quick else GIVE_BACK_S)
 
     await interleave(result, [way for way in plan.ways if way != DIRECT], 1, turn, BOUND_S)
     return result
 
 
-async def filled(running: Stand, way: str, count: int) -> Reading:
+async def filled(running: Stand, way: str, count: int, give_back_s: float) -> Reading:
     """Return KB resident per connection, and what the process had before, with, and after all of them.
 
     `kept_files`: descriptors that it did not give back.
@@ -132,7 +132,7 @@ async def filled(running: Stand, way: str, count: int) -> Reading:
     if any(one.gone.done() for one in visits):
         raise ConnectionError("connections ended while they were idle")
     await visit.leave_all(visits)
-    await asyncio.sleep(GIVE_BACK_S)
+    await asyncio.sleep(give_back_s)
     kept = process.descriptors(pid) - files
     return {
         "rss_kb": (during - before) / count,

@@ -185,7 +185,10 @@ def markdown(report: Report) -> str:
     told += ["", "Medians over rounds in which the ways took turns; every ratio is of readings of one round."]
     told += ["A proxy's CPU is that of all its threads and processes; all proxies have one core."]
     told += ["Latency is from one write of a client until the last message that answers it."]
-    told += [report.disturbance, ""]
+    told += [report.disturbance]
+    if report.plan.get("quick"):
+        told += ["**A quick run, to see whether it runs: these figures mean little.**"]
+    told += [""]
     told += ["## The gate against the others", "", ratio_table(report.results), ""]
     told += ["## Targets", "", target_table(report.verdicts), ""]
     told += ["## Workloads", "", *(workload_table(result) for result in report.results)]

@@ -53,6 +53,12 @@ def test_what_else_the_machine_did_is_told_but_is_no_column(one: Report):
     assert not any(OTHERS in line for line in markdown(one).splitlines() if line.startswith("|"))
 
 
+def test_a_quick_run_says_that_it_was_one(one: Report):
+    assert "quick run" not in markdown(one)
+    one.plan["quick"] = True
+    assert "quick run" in markdown(one)
+
+
 def test_what_failed_is_told_and_counts_as_a_failure(one: Report):
     assert one.failures == []
     one.results[0].failed["envoy"] = "could not start"
