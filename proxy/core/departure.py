@@ -9,6 +9,7 @@ ping late, and what it has to say comes with the pong. No longer than `longest_m
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -50,25 +51,23 @@ class LearnedQuiet:
     two messages of the upstream. In ms.
     """
 
-    __slots__ = ("_pauses", "_plan", "_quiet_ms", "_replies")
+    __slots__ = ("_pauses", "_plan", "_replies", "_sorted")
 
     def __init__(self, plan: DeparturePlan) -> None:
         self._plan = plan
-        self._pauses: deque[float] = deque(maxlen=_REMEMBERED)
+        self._pauses: deque[float] = deque()
+        self._sorted: list[float] = []  # the same
         self._replies = False
-        self._quiet_ms: float | None = None  # worked out when it is asked for
 
     def replied(self, after_ms: float) -> None:
         """Note how long a reply took."""
         self._replies = True
-        self._pauses.append(after_ms)
-        self._quiet_ms = None
+        self._note(after_ms)
 
     def paused(self, for_ms: float) -> None:
         """Note a pause within what the upstream says; a long one is the end of it, and teaches nothing."""
         if for_ms <= self._plan.max_ms:
-            self._pauses.append(for_ms)
-            self._quiet_ms = None
+            self._note(for_ms)
 
     @property
     def patience_ms(self) -> float:
@@ -78,18 +77,18 @@ class LearnedQuiet:
     @property
     def quiet_ms(self) -> float:
         """A high percentile of these times, with a margin, within the plan's bounds."""
-        if self._quiet_ms is None:
-            self._quiet_ms = self._learned_ms()
-        return self._quiet_ms
-
-    def _learned_ms(self) -> float:
-        plan = self._plan
-        known = sorted(self._pauses)
+        plan, known = self._plan, self._sorted
         if not known:
             return min(plan.quiet_ms, plan.max_ms)
         learned = known[min(int(len(known) * PERCENTILE), len(known) - 1)] * MARGIN
         least = plan.min_ms if len(known) >= ENOUGH else max(plan.min_ms, plan.quiet_ms)
         return min(max(learned, least), plan.max_ms)
+
+    def _note(self, pause_ms: float) -> None:
+        if len(self._pauses) == _REMEMBERED:
+            del self._sorted[bisect_left(self._sorted, self._pauses.popleft())]
+        self._pauses.append(pause_ms)
+        insort(self._sorted, pause_ms)
 
 
 class Step(Enum):

@@ -286,7 +286,7 @@ class Handshake:
         if self._at_ms >= self._deadline_ms:
             yield from self._give_up("the backend was not ready in time", _TRY_AGAIN_LATER, Outcome.TIMEOUT)
             return
-        for role in Role:
+        for role in (CLIENT, UPSTREAM):
             side = self._sides[role]
             if side.stages:
                 side.stages.ticked = True

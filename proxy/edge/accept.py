@@ -21,7 +21,7 @@ from proxy.edge.problem import problem
 from proxy.edge.session import Session
 from proxy.edge.shared import now_ms
 from proxy.edge.switching import Offer
-from proxy.edge.takeover import head_arrived
+from proxy.edge.takeover import TakenOver, head_arrived
 from proxy.guard import HEADER_BYTES, client_address, head_bytes
 from proxy.telemetry import RequestFacts
 
@@ -145,7 +145,7 @@ class Acceptor:
     async def _serve(
         self, request: web.BaseRequest, route: Route, target: str, key: bytes
     ) -> web.StreamResponse:
-        """Open a session. What is returned when it took the connection over is never sent."""
+        """Open a session, or say why not."""
         facts = self._facts(request, route)
         trace = self._shared.telemetry.handshake(facts, now_ms())
         limit = self._shared.limit_reached(facts.client, _head(request))
@@ -156,7 +156,7 @@ class Acceptor:
         session = Session(self._shared, request, route, offer, trace, facts.client)
         refusal = await session.open()
         if refusal is None:
-            return web.Response()
+            return TakenOver()
         try:
             return await _refuse(request, refusal, route.settings.retry_after_s)
         finally:

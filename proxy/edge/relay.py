@@ -7,7 +7,6 @@ leg, and the time is noted. It touches no log and no span; whatever is rare goes
 from __future__ import annotations
 
 import asyncio
-from enum import IntFlag
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -131,11 +130,11 @@ class RelayOwner(Protocol):
         """Note that this leg's connection is over."""
 
 
-class Hold(IntFlag):
-    """Why a leg is not read."""
+class Hold:
+    """Why a leg is not read: bits of a number."""
 
-    SLOW_PEER = 1  # the other leg does not take what this one says
-    PACE = 2  # it said more than it may in a second
+    SLOW_PEER: Final = 1  # the other leg does not take what this one says
+    PACE: Final = 2  # it said more than it may in a second
 
 
 class Relay(asyncio.Protocol):
@@ -154,7 +153,7 @@ class Relay(asyncio.Protocol):
         self.walker = walker
         self._owner = owner
         self.other: Relay | None = None
-        self.holds = Hold(0)
+        self.holds = 0
         self.said_s = monotonic()
         self._write: Callable[[bytes], None] = _discard
 
@@ -200,13 +199,13 @@ class Relay(asyncio.Protocol):
         self.walker.expect_pong(payload)
         self.transport.write(frame(PING, payload, mask=mask_key() if self.role is Role.UPSTREAM else None))
 
-    def hold(self, why: Hold) -> None:
+    def hold(self, why: int) -> None:
         """Stop reading this leg."""
         self.holds |= why
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
-    def let_go(self, why: Hold) -> None:
+    def let_go(self, why: int) -> None:
         """Go on reading this leg, unless there is another reason not to."""
         self.holds &= ~why
         if not self.holds and not self.transport.is_closing():

@@ -12,6 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from aiohttp import web
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from aiohttp import web
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
 
@@ -79,6 +79,16 @@ class Inbound:
         """Make aiohttp forget the connection: it takes it for lost, and lets go of all it keeps for it."""
         self._protocol.transport = None
         self._protocol.connection_lost(None)
+
+
+class TakenOver(web.StreamResponse):
+    """What a handler returns for a connection that is aiohttp's no more: nothing is made of it, or sent."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write nothing."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write nothing."""
 
 
 class Outbound:
