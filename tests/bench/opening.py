@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 
 from tests.backends import front, launch, wire
+from tests.bench import peers
 from tests.bench.result import DIRECT, GATE, Reading, Result, p50_p99
 from tests.bench.stand import Plan
 
@@ -48,8 +49,8 @@ async def opening(plan: Plan) -> Result:
     with ExitStack() as stack:
         backend = stack.enter_context(launch.uvicorn("websockets-sansio"))
         ways = {DIRECT: backend}
-        ways[GATE] = stack.enter_context(front.gate(backend.url, "production"))
-        ways[CLASSIC] = stack.enter_context(front.gate(backend.url, "classic"))
+        ways[GATE] = stack.enter_context(front.gate(backend.url, "production", env=peers.build()))
+        ways[CLASSIC] = stack.enter_context(front.gate(backend.url, "classic", env=peers.build()))
         taken = await in_turn({name: (way.host, way.port) for name, way in ways.items()}, times)
     result.rounds.append({name: reading(samples) for name, samples in taken.items()})
     for name, samples in taken.items():

@@ -19,10 +19,20 @@ from urllib.parse import urlsplit
 
 from proxy import __version__
 from tests.backends import front
-from tests.backends.launch import MissingToolError, Server, environment, free_port, installed, ready, start
-from tests.bench.result import DIRECT, GATE
+from tests.backends.launch import (
+    ROOT,
+    MissingToolError,
+    Server,
+    environment,
+    free_port,
+    installed,
+    ready,
+    start,
+)
+from tests.bench.result import DIRECT, GATE, PLAIN
 
 KEPT = 128
+COMPILED = ROOT / "build" / "compiled"
 QUIET = {"READYGATE_LOG_LEVEL": "WARNING"}  # the others write no access log either
 
 HAPROXY = """
@@ -112,12 +122,25 @@ def caddy(upstream: str) -> Server:
 
 
 def gate(upstream: str, **env: str) -> Server:
-    """Readygate with the policy `production`."""
-    return front.gate(upstream, "production", env=QUIET | env)
+    """Readygate with the policy `production`, compiled if `make build/compiled` was run."""
+    return front.gate(upstream, "production", env=QUIET | build() | env)
+
+
+def plain(upstream: str) -> Server:
+    """Readygate as plain Python."""
+    return front.gate(upstream, "production", env=QUIET)
+
+
+def build() -> dict[str, str]:
+    """Return the environment in which the gate runs compiled; empty if it was not compiled."""
+    if not (COMPILED / "proxy").is_dir():
+        return {}
+    return {"PYTHONPATH": str(COMPILED), "PYTHONSAFEPATH": "1"}
 
 
 START: dict[str, Callable[[str], Server]] = {
     GATE: gate,
+    PLAIN: plain,
     "nginx": partial(front.nginx, kept=KEPT),
     "haproxy": haproxy,
     "envoy": envoy,
@@ -159,6 +182,8 @@ def missing(way: str) -> str:
     try:
         if way in BINARIES:
             BINARIES[way]()
+        if way == PLAIN and not build():
+            return f"`{GATE}` is plain Python itself: make build/compiled"
     except MissingToolError as error:
         return f"{error}: make bench-setup"
     return ""
@@ -181,8 +206,8 @@ BINARIES: dict[str, Callable[[], str]] = {
 
 def version(name: str) -> str:
     """Return the version that a proxy gives as its own; empty when it cannot be asked."""
-    if name == GATE:
-        return __version__
+    if name in {GATE, PLAIN}:
+        return f"{__version__} {'compiled' if name == GATE and build() else 'plain'}"
     binary = BINARIES[name]()
     word = {"caddy": "version", "envoy": "--version"}.get(name, "-v")
     said = subprocess.run([binary, word], capture_output=True, text=True, timeout=10, check=False)

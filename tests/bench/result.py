@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-DIRECT, GATE = "direct", "gate"
+DIRECT, GATE, PLAIN = "direct", "gate", "gate-plain"
 Reading = dict[str, float]
 Round = dict[str, Reading]
 

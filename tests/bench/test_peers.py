@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from tests.backends import launch
 from tests.bench import backend, crowd, peers, process, visit, web
 from tests.bench.relaying import deflated, echo, fragmented, push
-from tests.bench.result import DIRECT
+from tests.bench.result import DIRECT, GATE, PLAIN
 from tests.bench.stand import stand
 
 REQUIRED = {"nginx"}
@@ -33,6 +34,15 @@ def test_a_message_comes_back_through_each_proxy(way: str, run):
         if way != DIRECT:
             assert process.cpu_s(running.proxies[way].pid) > 0
             assert peers.version(way)
+
+
+@pytest.mark.skipif(not peers.build(), reason="not compiled: make build/compiled")
+@pytest.mark.parametrize(("way", "compiled"), [(GATE, True), (PLAIN, False)])
+def test_the_gate_is_measured_in_the_build_that_is_named(way: str, compiled: bool, run):
+    with stand(backend.start, starts(way)) as running:
+        run(visit.come_and_go(running.address(way)))
+        libraries = Path(f"/proc/{running.proxies[way].pid}/maps").read_text()
+        assert ("/proxy/core/frames." in libraries) == compiled
 
 
 def test_bursts_fragments_pushes_and_compressed_messages_come_back(way: str, run):
