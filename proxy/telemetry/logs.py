@@ -52,12 +52,19 @@ def setup(environ: Mapping[str, str], fd: int | None = None) -> None:
     handler = LineHandler(_stdout() if fd is None else fd)
     handler.setFormatter(JsonFormatter(environ.get("GOOGLE_CLOUD_PROJECT", "")))
     root.addHandler(handler)
+    _spare_what_no_line_says()
     name = environ.get("READYGATE_LOG_LEVEL", "").strip().upper() or "INFO"
     root.setLevel(_LEVELS.get(name, logging.INFO))
     _quieten_libraries(root.level)
     if name not in _LEVELS:
         expected = ", ".join(_LEVELS)
         logging.getLogger("readygate").warning("READYGATE_LOG_LEVEL: found %r, expected %s", name, expected)
+
+
+def _spare_what_no_line_says() -> None:
+    """Let records be made without caller, thread and process: https://docs.python.org/3/howto/logging.html."""
+    logging._srcfile = None  # noqa: SLF001 - the documented way
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _quieten_libraries(level: int) -> None:
