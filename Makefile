@@ -32,9 +32,10 @@ test: $(VENV)/.dev node-packages ## run the tests (PYTEST='-k name' for more pyt
 # Built from a copy: the build leaves its libraries beside the source, where Python would prefer them.
 $(COMPILED): $(VENV)/.dev $(wildcard proxy/*.py proxy/*/*.py policies/*.yaml)
 	@rm -rf build && mkdir -p build/source && cp -r proxy policies pyproject.toml README.md LICENSE build/source && \
+		find build/source -name '*.so' -delete && \
 		HATCH_BUILD_HOOK_ENABLE_MYPYC=true $(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps \
-			--no-build-isolation -w $@ build/source && \
-		cd $@ && $(abspath $(BIN))/python -m zipfile -e *.whl .
+			--no-build-isolation -w build/wheel build/source && \
+		$(BIN)/python -m zipfile -e build/wheel/*.whl build/unpacked && touch build/unpacked && mv build/unpacked $@
 
 test-compiled: $(COMPILED) ## the same tests of core and edge, with the hot path as machine code (wants a C compiler)
 	@READYGATE_COMPILED=1 $(BIN)/python -m pytest -n 2 -o pythonpath='$(COMPILED) .' tests/core tests/edge $(PYTEST)
@@ -67,6 +68,7 @@ bench-setup: $(VENV)/.dev ## install what `make bench` compares with (apt: nginx
 clean: ## remove the virtual environment and everything that was built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results chaos-results soak-results bench-results $(NODE_BACKEND)/node_modules
 	find proxy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find proxy -name '*.so' -delete; rm -f *__mypyc.*.so
 
 # The demo wants the run-time packages and its own; .dev holds those too.
 $(VENV)/.demo: pyproject.toml constraints.txt

@@ -27,6 +27,8 @@ MARGIN: Final = 3.0
 _REMEMBERED: Final = 256
 # For so long, in ms, an upstream has to stay silent after its pong, if that came at once.
 _AFTERWARDS_MS: Final = 10.0
+# No more often than this, in ms, is one looked at whose pong is still to come.
+_LOOK_MS: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ class Departure:
         if self._pinged_ms is None:
             due_ms = self._quiet_at_ms
         elif self._proved_ms is None:
-            due_ms = self._looked_ms + self.quiet_ms  # the pong itself is told; it may also say something
+            # Its pong is told at once; this is for what it may say before.
+            due_ms = self._looked_ms + max(self.quiet_ms, _LOOK_MS)
         else:
             due_ms = self._proved_ms
         return min(due_ms, self._latest_ms)

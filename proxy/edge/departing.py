@@ -35,7 +35,8 @@ class Departing:
     """
 
     __slots__ = (
-        "_abrupt", "_client", "_departure", "_done", "_goodbye", "_loop", "_said", "_timer", "_waited_ms",
+        "_abrupt", "_client", "_departure", "_done", "_goodbye", "_loop", "_proof", "_said", "_timer",
+        "_waited_ms",
         "leg", "told", "upstream_code",
     )  # fmt: skip
 
@@ -68,6 +69,7 @@ class Departing:
         self._goodbye = goodbye
         self._abrupt = abrupt
         self._done = done
+        self._proof: bytes | None = None  # payload of the pong that we wait for; a keepalive's proves nothing
         self._said: tuple[int, int] | None = None
         self._waited_ms: float | None = None
         self.told = False
@@ -95,7 +97,7 @@ class Departing:
         for notice in notices:
             if notice.opcode == CLOSE:
                 self.upstream_closed(notice.payload)
-            elif notice.own and not self.told:
+            elif notice.own and notice.payload == self._proof and not self.told:
                 self._departure.ponged(now_ms())
                 self._look()
 
@@ -161,7 +163,7 @@ class Departing:
             self._say_goodbye()
             return
         if step is Step.PING:
-            self.leg.ping()
+            self._proof = self.leg.ping()
         self._stop_timer()
         due_s = max(self._departure.due_ms - at_ms, _ACK_MS) / 1000
         self._timer = self._loop.call_later(due_s, after_poll, self._loop, self._due)

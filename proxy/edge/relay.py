@@ -193,11 +193,12 @@ class Relay(asyncio.Protocol):
         if walker.notices:
             self._owner.control_passed(self)
 
-    def ping(self) -> None:
-        """Ping this leg's peer; its pong is cut out of what it says."""
+    def ping(self) -> bytes:
+        """Ping this leg's peer; its pong is cut out of what it says. Return the payload that it will have."""
         payload = nonce()
         self.walker.expect_pong(payload)
         self.transport.write(frame(PING, payload, mask=mask_key() if self.role is Role.UPSTREAM else None))
+        return payload
 
     def hold(self, why: int) -> None:
         """Stop reading this leg."""

@@ -426,7 +426,8 @@ class Session:
         upstream.release()
         plan, quiet = self.route.settings.departure, self._shared.quiet(self.route)
         loop, asked = self._shared.loop, bool(words)
-        answers = bool(handshake.answered(Role.UPSTREAM))
+        # One that has said its Close need not answer pings any more (RFC 6455 5.5.2).
+        answers = bool(handshake.answered(Role.UPSTREAM)) and handshake.close(Role.UPSTREAM) is None
         self._departing = Departing(
             loop, leg, plan, quiet, goodbye, answers=answers, asked=asked, done=self._departed
         )

@@ -7,7 +7,8 @@ import struct
 
 import pytest
 
-from proxy.core.frames import CLOSE, TEXT, close_frame, frame
+from proxy.core.frames import CLOSE, PONG, TEXT, close_frame, frame
+from proxy.core.plan import Role
 from proxy.edge import departing, joined
 from tests.edge.peers import MASK, POLICY, Backend, Peer, Stand, eventually, request, said, standing
 
@@ -102,6 +103,49 @@ def test_an_upstream_that_is_silent_because_it_is_busy_is_not_told_yet(run_on_bo
             upstream.close()
             await gate.clean(client)
             assert reported(gate)["departure.discarded_messages"] == 1
+
+    run_on_both(main())
+
+
+def test_an_upstream_that_has_said_its_close_is_asked_for_no_pong(run_on_both, tmp_path):
+    async def main():
+        policy = with_policy("departure: {quiet_ms: 30, min_ms: 0, max_ms: 2000, max_s: 60}")
+        async with Backend.listening() as backend, standing(tmp_path, backend, policy) as gate:
+            client = await gate.dial(request(), pongs=False)  # so that the gate stays closed
+            upstream = await backend.accepted()
+            await client.upgraded()
+            pings, upstream.pongs = upstream.pings, False
+            upstream.bye(4401, "no")
+            waiting = await gate.session()
+            await eventually(lambda: waiting._handshake.close(Role.UPSTREAM))
+            client.reset()
+            await upstream.end()
+            assert upstream.pings == pings
+            await gate.clean(client)
+
+    run_on_both(main())
+
+
+def test_the_pong_of_another_ping_proves_nothing(run_on_both, tmp_path):
+    async def main():
+        policy = with_policy("departure: {quiet_ms: 30, min_ms: 0, max_ms: 2000, max_s: 60}")
+        async with Backend.listening() as backend, standing(tmp_path, backend, policy) as gate:
+            client, upstream = await session(gate, backend)
+            (left,) = gate.sessions
+            upstream.pongs = False
+            earlier = left.joined.upstream.ping()
+            client.bye(4000)
+            await eventually(lambda: left.joined.ended_by)
+            waiting, walker = left.joined._departing, left.joined.upstream.walker
+            await eventually(lambda: waiting._proof)
+            heard = walker.frames
+            upstream.send(frame(PONG, earlier))
+            await eventually(lambda: walker.frames > heard)
+            assert waiting._departure._proved_ms is None
+            upstream.send(frame(PONG, waiting._proof))
+            assert await upstream.closed() == (4000, "")
+            upstream.close()
+            await gate.clean(client)
 
     run_on_both(main())
 
