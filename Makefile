@@ -26,7 +26,7 @@ demo: $(VENV)/.demo ## a racy backend, the gate before it, a table of both (ONCE
 	@ONCE='$(ONCE)' $(BIN)/python -m proxy demo
 
 test: $(VENV)/.dev node-packages ## run the tests (PYTEST='-k name' for more pytest arguments)
-	@$(BIN)/python -m pytest -n 2 $(PYTEST)
+	@$(BIN)/python -m pytest -n 3 $(PYTEST)
 
 # Built from a copy: the build leaves its libraries beside the source, where Python would prefer them.
 $(COMPILED): $(VENV)/.dev $(wildcard proxy/*.py proxy/*/*.py policies/*.yaml)
