@@ -293,7 +293,10 @@ class Session:
             case do.Finish(report=report):
                 if self._timer is not None:
                     self._timer.cancel()
-                self._trace.finish(report, now_ms())
+                if self.joined is None:
+                    self._trace.finish(report, now_ms())
+                else:  # a turn later: what was said too early goes out first, its receiver need not wait
+                    self._shared.loop.call_soon(self._trace.finish, report, now_ms())
                 self._shared.decided(self)
                 self._settle(None)
                 self._let_go()

@@ -180,7 +180,18 @@ def _queue_size() -> int:
     return int(text) if text.isdecimal() and int(text) > 0 else _DEFAULT_ROOM
 
 
+class _Resource(Resource):
+    """A resource that is hashed once: the OTLP encoder asks for it with each span, and it is a JSON dump."""
+
+    def __init__(self, like: Resource) -> None:
+        super().__init__(dict(like.attributes), like.schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 def resource(environ: Mapping[str, str]) -> Resource:
     """Return the resource from OTEL_SERVICE_NAME (default `readygate`) and OTEL_RESOURCE_ATTRIBUTES."""
     named = environ.get("OTEL_SERVICE_NAME") or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    return Resource.create({} if named else {"service.name": "readygate"})
+    return _Resource(Resource.create({} if named else {"service.name": "readygate"}))

@@ -12,8 +12,10 @@ from aiohttp import web
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.resources import Resource
 
 from proxy.telemetry import Telemetry
+from proxy.telemetry.spans import resource
 from tests.telemetry.reports import PARENT_ID, START_MS, TRACE_ID, TRACEPARENT, closed, open_session, request
 
 
@@ -127,6 +129,14 @@ def test_the_service_name_is_the_users(run, environ):
     assert collector.resource["service.name"] == "chat-gate"
     assert collector.resource["deployment.environment.name"] == "test"
     assert collector.metrics == []
+
+
+def test_the_encoder_may_ask_for_the_resource_with_each_span(environ, monkeypatch):
+    told = resource(environ(OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=test"))
+    like = Resource(dict(told.attributes), told.schema_url)
+    assert (told, hash(told)) == (like, hash(like))
+    monkeypatch.setattr("opentelemetry.sdk.resources.dumps", None)  # what hashing one costs
+    assert hash(told) == hash(told)
 
 
 def test_the_sampler_is_the_users(run, environ):
