@@ -47,6 +47,7 @@ class Generation:
             max_headers=http.max_headers,
             tls=shared.tls,
             server_name=settings.upstream.tls.server_name,
+            first_hop=http.forwarded == "replace",
         )
         self._acceptor = Acceptor(shared, self._passes, health, scheme)
         self.server = http_server(

@@ -16,27 +16,36 @@ from aiohttp.http import HttpVersion11
 
 from proxy.core.report import HandshakeReport, Outcome
 from proxy.edge.exact import ExactResponse
-from proxy.edge.headers import end_to_end, forwarded, origin_form
+from proxy.edge.headers import Pair, end_to_end, forwarded, origin_form, with_host, without_forwarded
 from proxy.edge.problem import problem
 from proxy.edge.session import Session
 from proxy.edge.shared import now_ms
 from proxy.edge.switching import Offer
 from proxy.edge.takeover import TakenOver, head_arrived
-from proxy.guard import HEADER_BYTES, client_address, head_bytes
-from proxy.telemetry import RequestFacts
+from proxy.guard import (
+    HEADER_BYTES,
+    asked_host,
+    bad_host,
+    client_address,
+    head_bytes,
+    host_denied,
+    origin_denied,
+)
+from proxy.telemetry import RequestFacts, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from proxy.edge.http import PassThrough
     from proxy.edge.session import Refusal
     from proxy.edge.shared import Shared
-    from proxy.guard import Limit
+    from proxy.guard import Denial, Limit
     from proxy.policy import Route
 
 _log = logging.getLogger("readygate.accept")
 _KEY_BYTES: Final = 16
 _OWN_PATHS: Final = "/_readygate/"
+_TOLD_BYTES: Final = 255
 
 
 class BadUpgrade(Exception):  # noqa: N818 - it names the thing, not the fault
@@ -114,8 +123,11 @@ class Acceptor:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; a session's connection is taken over instead."""
         head_arrived(request)
-        target, _ = origin_form(request.raw_path)
+        target, authority = origin_form(request.raw_path)
         path, question, query = target.decode("utf-8", "surrogateescape").partition("?")
+        host = _host(request, authority)
+        if denied := self._host_denied(request, host, own=path.startswith(_OWN_PATHS)):
+            return self._deny(denied, host)
         if path.startswith(_OWN_PATHS):
             return await self._health(path.removeprefix(_OWN_PATHS))
         route = self._shared.policy.route(path)
@@ -134,7 +146,7 @@ class Acceptor:
             return refused
         if self._shared.draining:
             return _unavailable("the gate is stopping", route.settings.retry_after_s)
-        return await self._serve(request, route, rewritten, key)
+        return await self._serve(request, route, rewritten, key, host)
 
     async def _pass(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
         """Answer what is no handshake. Of the limits, the one on its head is for it, too."""
@@ -143,16 +155,21 @@ class Acceptor:
         return await self._passes.handle(request, target)
 
     async def _serve(
-        self, request: web.BaseRequest, route: Route, target: str, key: bytes
+        self, request: web.BaseRequest, route: Route, target: str, key: bytes, host: str
     ) -> web.StreamResponse:
         """Open a session, or say why not."""
         facts = self._facts(request, route)
         trace = self._shared.telemetry.handshake(facts, now_ms())
+        if denied := self._origin_denied(request, route, host):
+            trace.finish(
+                HandshakeReport(Outcome.REJECTED, denied.status, (), (), guard=denied.name), now_ms()
+            )
+            return self._deny(denied, request.headers.get("Origin", ""))
         limit = self._shared.limit_reached(facts.client, _head(request))
         if limit is not None:
             trace.finish(HandshakeReport(Outcome.REJECTED, limit.status, (), (), limit=limit.name), now_ms())
             return self._turn_away(limit, route.settings.retry_after_s)
-        offer = self._offer(request, target, key)
+        offer = self._offer(request, target, key, host)
         session = Session(self._shared, request, route, offer, trace, facts.client)
         refusal = await session.open()
         if refusal is None:
@@ -173,15 +190,51 @@ class Acceptor:
         response.force_close()
         return response
 
+    def _host_denied(self, request: web.BaseRequest, host: str, *, own: bool) -> Denial | None:
+        """Return why a request is not taken for its host. Probes (`own`) come by address."""
+        fields = request.headers.getall("Host", [])
+        if denied := bad_host(fields, host, required=request.version >= HttpVersion11):
+            return denied
+        hosts = self._shared.policy.default.settings.guard.hosts
+        if hosts is None or own:
+            return None
+        return host_denied(hosts, host, () if self._first_hop else request.raw_headers)
+
+    def _origin_denied(self, request: web.BaseRequest, route: Route, host: str) -> Denial | None:
+        """Return why a handshake is refused for its origin."""
+        guard = route.settings.guard
+        if not guard.judges_origins:
+            return None
+        asked = asked_host(request.raw_headers, host, route.settings.http.trusted_hops)
+        fields = request.headers.getall("Origin", [])
+        return origin_denied(guard.origins, fields, asked, required=guard.origin_required)
+
+    def _deny(self, why: Denial, found: str) -> web.Response:
+        """Answer a request that is not let in: count it, and say it in the log now and then."""
+        self._shared.telemetry.metrics.guard_refused(why.name)
+        refused = self._shared.quieter.refused(why, self._shared.loop.time())
+        if refused is not None:
+            told = redact.text(redact.clean(found, _TOLD_BYTES))
+            fields = {"reason": why.name, "status": why.status, "found": told, "refused": refused}
+            _log.warning("not let in", extra={"fields": fields})
+        response = problem(why.status, why.title, why.detail)
+        response.force_close()
+        return response
+
+    @property
+    def _first_hop(self) -> bool:
+        """Whether what a request says of proxies before us is not believed, nor passed on."""
+        return self._shared.policy.default.settings.http.forwarded == "replace"
+
     def _client(self, request: web.BaseRequest) -> str:
         """Return the address of whoever sent a request, by the hops that are trusted."""
         hops = self._shared.policy.default.settings.http.trusted_hops
         return client_address(request.raw_headers, request.remote or "", hops)
 
-    def _offer(self, request: web.BaseRequest, target: str, key: bytes) -> Offer:
-        raw = request.raw_headers
-        host = request.headers.get("Host", "").encode("utf-8", "surrogateescape")
-        fields = forwarded(end_to_end(raw), request.remote or "", self._scheme, host)
+    def _offer(self, request: web.BaseRequest, target: str, key: bytes, host: str) -> Offer:
+        named = host.encode("ascii")
+        raw = with_host(end_to_end(self._headers(request)), named)
+        fields = forwarded(raw, request.remote or "", self._scheme, named)
         offers = ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
         return Offer(
             target=target.encode("utf-8", "surrogateescape"),
@@ -190,6 +243,10 @@ class Acceptor:
             subprotocols=tuple(name for part in offers.split(",") if (name := part.strip())),
         )
 
+    def _headers(self, request: web.BaseRequest) -> Sequence[Pair]:
+        raw = request.raw_headers
+        return without_forwarded(raw) if self._first_hop else raw
+
     def _facts(self, request: web.BaseRequest, route: Route) -> RequestFacts:
         transport = request.transport
         peername = transport.get_extra_info("peername") if transport is not None else None
@@ -197,7 +254,7 @@ class Acceptor:
         return RequestFacts(
             method=request.method,
             target=request.raw_path,
-            headers=request.raw_headers,
+            headers=self._headers(request),
             peer=peer,
             policy=self._shared.policy.name,
             route=route.pattern,
@@ -205,6 +262,13 @@ class Acceptor:
             peer_port=port,
             scheme=self._scheme,
         )
+
+
+def _host(request: web.BaseRequest, authority: bytes | None) -> str:
+    """Return what a request is for: its Host, or the authority of its target; "" for neither."""
+    if authority is None:
+        return request.headers.get("Host", "")
+    return authority.decode("utf-8", "surrogateescape")
 
 
 def _head(request: web.BaseRequest) -> int:

@@ -23,6 +23,7 @@ _HOP_BY_HOP = frozenset(
 # "A sender MUST NOT send a connection option corresponding to a field that is intended for all recipients of
 # the content." A client that names these anyway would have us send a message without its length or its host.
 _NEVER_BY_NAME = frozenset({b"host", b"content-length"})
+_FORWARDED = re.compile(rb"(?:forwarded|x[-_]real[-_]ip|x[-_]forwarded[-_].*)\Z", re.IGNORECASE | re.DOTALL)
 # RFC 9110 section 5.5: field values have no control characters but HTAB. Ours go out as they came in, so we
 # look ourselves.
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -52,6 +53,23 @@ def forwarded(raw: Iterable[Pair], peer: str, scheme: str, host: bytes) -> list[
     if host and b"x-forwarded-host" not in names:
         pairs.append((b"X-Forwarded-Host", host))
     return pairs
+
+
+def without_forwarded(raw: Iterable[Pair]) -> list[Pair]:
+    """Return the pairs without what a proxy says of the request: there was none before us.
+
+    Some backends take `_` in a name for `-`.
+    """
+    return [pair for pair in raw if not _FORWARDED.match(pair[0])]
+
+
+def with_host(raw: Iterable[Pair], authority: bytes) -> list[Pair]:
+    """Return the pairs with this Host, where they have one.
+
+    RFC 9112 section 3.2.2: a proxy that gets an absolute-form target "MUST ignore the received Host header
+    field (if any) and instead replace it with the host information of the request-target".
+    """
+    return [(name, authority if name.lower() == b"host" else value) for name, value in raw]
 
 
 def first(raw: Iterable[Pair], name: bytes) -> bytes | None:

@@ -21,7 +21,16 @@ from proxy.edge.exact import (
     Middleware,
     exactly,
 )
-from proxy.edge.headers import Pair, end_to_end, first, forwarded, origin_form, serialize
+from proxy.edge.headers import (
+    Pair,
+    end_to_end,
+    first,
+    forwarded,
+    origin_form,
+    serialize,
+    with_host,
+    without_forwarded,
+)
 from proxy.edge.problem import problem
 
 if TYPE_CHECKING:
@@ -112,15 +121,17 @@ class PassThrough:
         max_headers: int = 128,
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
+        first_hop: bool = False,
     ) -> None:
         """Set up the pool.
 
         `tls` (see `upstream_tls`) is for an https upstream, `server_name` for another name than its host's.
         `response_timeout_s` counts from the end of the request to the head of the response; a body may take
-        any time.
+        any time. `first_hop`: what a request says of proxies before us is not passed on.
         """
         self._upstream = upstream
         self._server_name = server_name
+        self._first_hop = first_hop
         scheme = "https" if upstream.tls else "http"
         self._url = f"{scheme}://{upstream.authority}/"
         connector: aiohttp.BaseConnector
@@ -176,7 +187,9 @@ class PassThrough:
             # RFC 9112 section 6.1: "a transfer coding it does not understand SHOULD respond with 501".
             raise _BadRequestError(501, "Transfer-Encoding other than chunked.")
         modern = request.version >= HttpVersion11
-        line, authority = origin_form(request.raw_path if target is None else target)
+        line, authority = origin_form(request.raw_path)
+        if target is not None:
+            line = target.encode("utf-8", "surrogateescape")
         pairs = self._fields(request, authority)
         expects = (first(pairs, b"expect") or b"").lower() == b"100-continue"
         if not modern:
@@ -197,13 +210,13 @@ class PassThrough:
     def _fields(self, request: web.BaseRequest, authority: bytes | None) -> list[Pair]:
         """Return the fields for the upstream: end-to-end ones, forwarding ones, and a Host whatever came."""
         pairs = end_to_end(request.raw_headers)
+        if self._first_hop:
+            pairs = without_forwarded(pairs)
         host = first(pairs, b"host") if authority is None else authority
         pairs = forwarded(pairs, request.remote or "", request.scheme, host or b"")
         if first(pairs, b"host") is None:
             return [(b"Host", host or self._upstream.authority.encode()), *pairs]
-        if authority is not None:
-            return [(name, authority if name.lower() == b"host" else value) for name, value in pairs]
-        return pairs
+        return pairs if authority is None else with_host(pairs, authority)
 
     async def _pass(self, exchange: _Exchange) -> web.StreamResponse:
         request = exchange.request

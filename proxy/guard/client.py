@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from proxy.guard.hops import said_by_hop
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -12,18 +14,10 @@ if TYPE_CHECKING:
 def client_address(headers: Iterable[tuple[bytes, bytes]], peer: str, trusted_hops: int) -> str:
     """Return the client's address; "" where nobody knows it.
 
-    Anybody can send an X-Forwarded-For. Each proxy appends the address that it was reached from, so only as
-    many entries from the right are true as there are proxies of one's own before the gate: `trusted_hops`.
-    With n of them it is the n-th entry from the right, the leftmost if there are fewer. With none, and where
-    that entry is no address, it is `peer`, the other end of the connection.
+    It is the entry of X-Forwarded-For that the hops can be trusted for; with none of them, and where that
+    entry is no address, it is `peer`, the other end of the connection.
     """
-    if not trusted_hops:
-        return peer
-    lines = (value for name, value in headers if name.lower() == b"x-forwarded-for")
-    entries = [entry for part in b",".join(lines).split(b",") if (entry := part.strip())]
-    if not entries:
-        return peer
-    return _address(entries[-min(trusted_hops, len(entries))].decode("latin-1")) or peer
+    return _address(said_by_hop(headers, b"x-forwarded-for", trusted_hops)) or peer
 
 
 def _address(entry: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from proxy.guard.denial import Denial
     from proxy.policy.settings import LimitSettings
 
 # For listeners, logs, exporters, the pool of plain HTTP, and connections that are just coming or going.
@@ -109,7 +110,7 @@ class Clients:
 
 
 class Quieter:
-    """Keeps a flood of refusals from being a flood of log lines: one line a limit in 10 s."""
+    """Keeps a flood of refusals from being a flood of log lines: one line a reason (`name`) in 10 s."""
 
     __slots__ = ("_next_s", "_refused")
 
@@ -117,18 +118,18 @@ class Quieter:
         self._next_s: dict[str, float] = {}
         self._refused: dict[str, int] = {}
 
-    def refused(self, limit: Limit, at_s: float) -> int | None:
+    def refused(self, why: Limit | Denial, at_s: float) -> int | None:
         """Count a refusal at `at_s` of a monotonic clock.
 
         Return how many there were since the last line, this one included, if it is time for the next; None if
         it is not.
         """
-        count = self._refused.get(limit.name, 0) + 1
-        if at_s < self._next_s.get(limit.name, at_s):
-            self._refused[limit.name] = count
+        count = self._refused.get(why.name, 0) + 1
+        if at_s < self._next_s.get(why.name, at_s):
+            self._refused[why.name] = count
             return None
-        self._refused[limit.name] = 0
-        self._next_s[limit.name] = at_s + _QUIET_S
+        self._refused[why.name] = 0
+        self._next_s[why.name] = at_s + _QUIET_S
         return count
 
 

@@ -7,6 +7,7 @@ from proxy.policy.load import load, presets
 from proxy.policy.problems import PolicyError, Problem
 from proxy.policy.settings import (
     DrainSettings,
+    GuardSettings,
     HttpSettings,
     LimitSettings,
     Policy,
@@ -19,6 +20,7 @@ from proxy.policy.settings import (
 
 __all__ = [
     "DrainSettings",
+    "GuardSettings",
     "HttpSettings",
     "LimitSettings",
     "Policy",

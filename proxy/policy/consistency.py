@@ -36,17 +36,19 @@ _ORDERED = [
     *((f"keepalive.{leg}.interval_s", f"keepalive.{leg}.timeout_s") for leg in ("client", "upstream")),
     ("drain.spread_s", "drain.grace_s"),
 ]
-# A process has one TLS context, which its sessions and its pooled connections for plain HTTP share.
-_NO_TLS = "connect_timeout_s alone (upstream.tls at the top is for all routes)"
-# These count what all sessions of a process have together.
-PROCESS_LIMITS = (
-    "sessions",
-    "sessions_per_client",
-    "handshakes_pending",
-    "early_bytes_total",
-    "header_bytes",
-)
-_NO_LIMIT = "message_bytes, messages_per_s or idle_s (the other limits are for the whole process)"
+_FORWARDED = "http.forwarded"
+_HOPS = "http.trusted_hops"
+# What a route cannot override, by section, and what it can. A process has one TLS context, which its sessions
+# and its pooled connections for plain HTTP share; limits count what all sessions of a process have together;
+# hosts are looked at before a route is.
+OF_THE_PROCESS = {
+    "upstream": (("tls",), "connect_timeout_s alone (upstream.tls at the top is for all routes)"),
+    "guard": (("hosts",), "origins or origin_required (guard.hosts at the top is for all routes)"),
+    "limits": (
+        ("sessions", "sessions_per_client", "handshakes_pending", "early_bytes_total", "header_bytes"),
+        "message_bytes, messages_per_s or idle_s (the other limits are for the whole process)",
+    ),
+}
 
 
 def conflicts(tree: Node, wrong: list[Problem]) -> list[Problem]:
@@ -56,7 +58,19 @@ def conflicts(tree: Node, wrong: list[Problem]) -> list[Problem]:
     times = {path: node for path in paths if (node := tree.find(path)) and _is_number(node.value)}
     times |= {path: node for path, node in _unwritten(tree) if path not in said}
     found = [problem for low, high in _ORDERED if (problem := _order(times, low, high))]
-    return found + _over_deadline(times)
+    return found + _over_deadline(times) + _no_first_hop(tree, said)
+
+
+def _no_first_hop(tree: Node, said: set[str]) -> list[Problem]:
+    """Say so if what hops say is both believed and thrown away."""
+    forwarded, hops = tree.find(_FORWARDED), tree.find(_HOPS)
+    if forwarded is None or hops is None or said & {_FORWARDED, _HOPS}:
+        return []
+    if forwarded.value != "replace" or not hops.value:
+        return []
+    if forwarded.layer >= hops.layer:
+        return [_problem(forwarded, _FORWARDED, f"keep ({_HOPS} is {show(hops.value)})")]
+    return [_problem(hops, _HOPS, f"0 ({_FORWARDED} is replace)")]
 
 
 def _unwritten(tree: Node) -> Iterator[tuple[str, Node]]:
@@ -111,17 +125,11 @@ def _problem(node: Node, key: str, expected: str) -> Problem:
 
 
 def route_conflicts(tree: Node) -> Iterator[Problem]:
-    """Yield what does not fit in routes: a path twice, a rewrite beyond its path, TLS of one's own."""
+    """Yield what does not fit in routes: a path twice, a rewrite beyond its path, what a process has once."""
     routes = tree.entries().get("routes")
     first: dict[str, int] = {}
     for number, route in enumerate(routes.items() if routes else []):
-        if tls := route.find("upstream.tls"):
-            key, found = f"routes[{number}].upstream.tls", "a key that a route cannot override"
-            yield Problem(tls.file, tls.line, key, found, _NO_TLS)
-        for name in PROCESS_LIMITS:
-            if limit := route.find(f"limits.{name}"):
-                key, found = f"routes[{number}].limits.{name}", "a key that a route cannot override"
-                yield Problem(limit.file, limit.line, key, found, _NO_LIMIT)
+        yield from _of_the_process(route, number)
         path, rewrite = route.find("path"), route.find("rewrite")
         if path is None or not _is(checked_pattern, path.value):
             continue
@@ -134,6 +142,14 @@ def route_conflicts(tree: Node) -> Iterator[Problem]:
             fault = rewrite_fault(pattern, str(rewrite.value))
             if fault:
                 yield _problem(rewrite, f"routes[{number}].rewrite", fault)
+
+
+def _of_the_process(route: Node, number: int) -> Iterator[Problem]:
+    for section, (names, instead) in OF_THE_PROCESS.items():
+        for name in names:
+            if node := route.find(f"{section}.{name}"):
+                key, found = f"routes[{number}].{section}.{name}", "a key that a route cannot override"
+                yield Problem(node.file, node.line, key, found, instead)
 
 
 def _is(check: Callable[[str], str], value: object) -> bool:

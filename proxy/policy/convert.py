@@ -21,6 +21,7 @@ from proxy.core.plan import (
 from proxy.policy import model
 from proxy.policy.settings import (
     DrainSettings,
+    GuardSettings,
     HttpSettings,
     LimitSettings,
     SessionSettings,
@@ -45,6 +46,7 @@ def to_settings(document: model.Document) -> Settings:
             document.upstream.connect_timeout_s, TlsSettings(tls.verify, tls.ca_file, tls.server_name)
         ),
         http=HttpSettings(**document.http.model_dump()),
+        guard=_guard(document.guard),
         session=SessionSettings(**document.session.model_dump()),
         departure=_departure(document.departure),
         keepalive={role: _keepalive(getattr(document.keepalive, role)) for role in Role},
@@ -72,6 +74,14 @@ def _handshake(document: model.Document) -> HandshakePlan:
         eager_subprotocols=tuple(handshake.eager.subprotocols),
         lost_code=document.session.upstream_lost_code,
         message_bytes=document.limits.message_bytes,
+    )
+
+
+def _guard(guard: model.Guard) -> GuardSettings:
+    return GuardSettings(
+        origins=None if guard.origins is None else frozenset(guard.origins),
+        origin_required=guard.origin_required,
+        hosts=None if guard.hosts is None else frozenset(guard.hosts),
     )
 
 

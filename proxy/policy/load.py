@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy.policy.consistency import PROCESS_LIMITS, conflicts, route_conflicts
+from proxy.policy.consistency import OF_THE_PROCESS, conflicts, route_conflicts
 from proxy.policy.convert import to_settings
 from proxy.policy.dump import dump
 from proxy.policy.explain import validate
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BASE = "production"
 MAX_FILE_BYTES = 1 << 20
 _ROUTE_LAYER = 1
-_OVERRIDABLE = ("handshake", "upstream", "session", "departure", "keepalive", "limits")
+_OVERRIDABLE = ("handshake", "upstream", "guard", "session", "departure", "keepalive", "limits")
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -233,10 +233,9 @@ def _overridden(tree: Node, problems: list[Problem]) -> list[Document]:
     for number, route in enumerate(routes.items() if routes else []):
         overrides = route.lifted(_ROUTE_LAYER)
         sections = {k: v for k, v in overrides.entries().items() if k in _OVERRIDABLE and v.entries()}
-        if "upstream" in sections:
-            sections["upstream"] = sections["upstream"].without("tls")  # refused by `route_conflicts`
-        if "limits" in sections:
-            sections["limits"] = sections["limits"].without(*PROCESS_LIMITS)  # likewise
+        for section, (names, _) in OF_THE_PROCESS.items():
+            if section in sections:
+                sections[section] = sections[section].without(*names)  # refused by `route_conflicts`
         effective = settle(merge(top, replace(overrides, value=sections)))
         document, wrong = validate(effective)
         fresh = [p for p in (*wrong, *conflicts(effective, wrong)) if p not in known]

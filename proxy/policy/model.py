@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag
 
+from proxy.policy.origins import HOST_FORM, ORIGIN_FORM, checked_host, checked_origin
 from proxy.policy.routes import checked_pattern, checked_rewrite
 
 PROVED, FIXED = "<proved>", "<fixed>"
@@ -37,6 +38,8 @@ ServerName: TypeAlias = Annotated[
 ]
 PathPattern: TypeAlias = Annotated[str, AfterValidator(checked_pattern), Field(description="a path pattern")]
 Rewrite: TypeAlias = Annotated[str, AfterValidator(checked_rewrite), Field(description="a path")]
+Origin: TypeAlias = Annotated[str, AfterValidator(checked_origin), Field(description=ORIGIN_FORM)]
+Host: TypeAlias = Annotated[str, AfterValidator(checked_host), Field(description=HOST_FORM)]
 
 
 def _json_scalar(value: object) -> object:
@@ -201,6 +204,15 @@ class Http(_Keys):
     max_field_bytes: HeaderBytes
     max_headers: Annotated[int, Field(ge=16, le=10_000)]
     trusted_hops: Annotated[int, Field(ge=0, le=32)]
+    forwarded: Literal["keep", "replace"]
+
+
+class Guard(_Keys):
+    """Who may come in. `hosts` counts for the whole process."""
+
+    origins: Annotated[list[Origin], Field(max_length=256)] | None
+    origin_required: bool
+    hosts: Annotated[list[Host], Field(max_length=256)] | None
 
 
 class Session(_Keys):
@@ -262,6 +274,7 @@ class Route(_Keys):
     rewrite: Rewrite | None = None
     handshake: dict[str, Any] = {}
     upstream: dict[str, Any] = {}
+    guard: dict[str, Any] = {}
     session: dict[str, Any] = {}
     departure: dict[str, Any] = {}
     keepalive: dict[str, Any] = {}
@@ -275,6 +288,7 @@ class Document(_Keys):
     handshake: Handshake
     upstream: Upstream
     http: Http
+    guard: Guard
     session: Session
     departure: Departure
     keepalive: Keepalive

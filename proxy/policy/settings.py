@@ -47,6 +47,24 @@ class HttpSettings:
     max_field_bytes: int
     max_headers: int
     trusted_hops: int
+    forwarded: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSettings:
+    """Who may come in: which origins (None: any), whether there has to be one, for which hosts (None: any).
+
+    Both are in the one spelling of `policy.origins`. `hosts` is the same in all routes.
+    """
+
+    origins: frozenset[str] | None
+    origin_required: bool
+    hosts: frozenset[str] | None
+
+    @property
+    def judges_origins(self) -> bool:
+        """Whether a handshake may be refused for its origin."""
+        return self.origins is not None or self.origin_required
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +105,14 @@ class DrainSettings:
 class Settings:
     """All settings of one route. `retry_after_s` is for our own refusals.
 
-    `http`, `drain` and the limits of the process are the same in all routes.
+    `http`, `drain`, `guard.hosts` and the limits of the process are the same in all routes.
     """
 
     handshake: HandshakePlan
     retry_after_s: int
     upstream: UpstreamSettings
     http: HttpSettings
+    guard: GuardSettings
     session: SessionSettings
     departure: DeparturePlan
     keepalive: Mapping[Role, KeepalivePlan]

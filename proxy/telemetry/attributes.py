@@ -70,6 +70,8 @@ def of_handshake(report: HandshakeReport) -> Attributes:
         told["readygate.close.code"] = report.close_code
     if report.limit is not None:
         told["readygate.limit"] = report.limit
+    if report.guard is not None:
+        told["readygate.guard"] = report.guard
     if error := handshake_error(report):
         told["error.type"] = error
     return told

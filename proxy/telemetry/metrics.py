@@ -116,6 +116,12 @@ class Metrics:
         self._limits = self._counter(
             "readygate.limits.hit", "Requests refused by a limit of the policy.", "{request}", "limit"
         )
+        self._guard = self._counter(
+            "readygate.guard.refused",
+            "Requests that were not let in, by what spoke against them.",
+            "{request}",
+            "reason",
+        )
         self._reloads = self._counter(
             "readygate.policy.reloads",
             "Times that the policy was loaded again, by what came of it.",
@@ -196,6 +202,10 @@ class Metrics:
     def limit_hit(self, limit: str) -> None:
         """Count a request that a limit (the name of its policy key) turned away."""
         self._limits.add(1, limit)
+
+    def guard_refused(self, reason: str) -> None:
+        """Count a request that was not let in for its `origin` or its `host`."""
+        self._guard.add(1, reason)
 
     def watch(self, early_bytes: Callable[[], int], tasks: Callable[[], int]) -> None:
         """Tell from now on what these return: the early bytes held, the event loop's tasks. Call it once."""

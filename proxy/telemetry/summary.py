@@ -50,6 +50,8 @@ def of_handshake(trace: HandshakeTrace, report: HandshakeReport, ms: float) -> d
         fields["close_code"] = report.close_code
     if report.limit is not None:
         fields["limit"] = report.limit
+    if report.guard is not None:
+        fields["guard"] = report.guard
     if error := handshake_error(report):
         fields["error"] = error
     if subject.subprotocols:

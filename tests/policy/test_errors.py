@@ -31,7 +31,7 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
         ),
         (
             "<<: {departure: {max_s: 1}}",
-            "<<: found an unknown key, expected extends, handshake, upstream, http, session, departure, keepalive, limits,"
+            "<<: found an unknown key, expected extends, handshake, upstream, http, guard, session, departure, keepalive, limits,"
             " drain or routes",
         ),
         # wrong types
@@ -212,7 +212,7 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
         ),
         (
             "routes: [{path: /a, http: {}}]",
-            "routes[0].http: found an unknown key, expected path, rewrite, handshake, upstream, session, departure,"
+            "routes[0].http: found an unknown key, expected path, rewrite, handshake, upstream, guard, session, departure,"
             " keepalive or limits",
         ),
         (

@@ -230,7 +230,7 @@ def test_a_count_is_a_whole_number(each, errors):
         ("routes: [{path: /a, limits: }]", "routes[0].limits: found nothing, expected a mapping"),
         (
             "routes: [{path: /a, drain: {spread_s: 0}}]",
-            "routes[0].drain: found an unknown key, expected path, rewrite, handshake, upstream, session, departure,"
+            "routes[0].drain: found an unknown key, expected path, rewrite, handshake, upstream, guard, session, departure,"
             " keepalive or limits",
         ),
     ],

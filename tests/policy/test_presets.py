@@ -7,6 +7,7 @@ from proxy.core.keepalive import KeepalivePlan
 from proxy.core.plan import Accept, Evidence, HandshakePlan, OnExpiry, RedialPlan, Role, StagePlan, WindowPlan
 from proxy.policy import (
     DrainSettings,
+    GuardSettings,
     HttpSettings,
     LimitSettings,
     PolicyError,
@@ -73,7 +74,8 @@ def test_production_converts_to_the_documented_settings():
     assert (settings.handshake.eager_subprotocols, settings.handshake.lost_code) == ((), 1014)
     assert settings.retry_after_s == 1
     assert settings.upstream == UpstreamSettings(3, TlsSettings(verify=True, ca_file=None, server_name=None))
-    assert settings.http == HttpSettings(10, 620, 300, 1000, 16384, 16384, 128, 0)
+    assert settings.http == HttpSettings(10, 620, 300, 1000, 16384, 16384, 128, 0, "keep")
+    assert settings.guard == GuardSettings(origins=None, origin_required=False, hosts=None)
     assert settings.session == SessionSettings(1014, None, 0.1)
     assert settings.departure == DeparturePlan(
         enabled=True, quiet_ms=250, min_ms=100, max_ms=2000, longest_ms=10_000
