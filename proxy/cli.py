@@ -85,6 +85,7 @@ def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
         "--listen", "HOST:PORT", f"0.0.0.0:{port}", "where clients connect (0.0.0.0:8080; PORT sets the port)"
     )
     flag("--admin", "HOST:PORT", "127.0.0.1:9901", "the admin listener, or off (127.0.0.1:9901)")
+    flag("--admin-hosts", "NAMES", "", "further names that the admin listener goes by, separated by commas")
     flag("--policy", "NAME|FILE", "", "a preset or a policy file (chosen from the environment)")
     flag("--workers", "N", "1", "processes that share the port (1)")
     flag("--tls-cert", "FILE", "", "serve clients over TLS with this certificate chain (PEM)")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import uvloop
 
 from proxy import hangup
+from proxy.admin.access import TOKEN_VARIABLE, AdminAccess
 from proxy.control import obey
 from proxy.edge.upstream import Upstream, parse_upstream
 from proxy.guard import raise_descriptor_limit
@@ -73,6 +74,8 @@ class RunOptions:
     upstream: Upstream
     listen: Address
     admin: Address | None
+    admin_hosts: str
+    admin_access: AdminAccess
     policy: str
     workers: int
     tls_cert: str
@@ -93,10 +96,13 @@ class RunOptions:
         if args.watch.lower() not in _ON + _OFF:
             raise ValueError(f"READYGATE_WATCH {args.watch!r}: expected on or off")
         admin = None if args.admin.lower() == "off" else Address.parse(args.admin, "--admin")
+        at = admin.host if admin is not None else "localhost"
         return cls(
             upstream=parse_upstream(args.upstream),
             listen=Address.parse(args.listen, "--listen"),
             admin=admin,
+            admin_hosts=args.admin_hosts,
+            admin_access=AdminAccess.parse(at, args.admin_hosts, environ.get(TOKEN_VARIABLE, "")),
             policy=args.policy or detect(environ),
             workers=int(args.workers),
             tls_cert=args.tls_cert,
@@ -110,6 +116,7 @@ class RunOptions:
             "--upstream": str(self.upstream),
             "--listen": str(self.listen),
             "--admin": "off" if self.admin is None else str(self.admin),
+            "--admin-hosts": self.admin_hosts,
             "--policy": self.policy,
             "--workers": str(self.workers),
             "--tls-cert": self.tls_cert,
@@ -165,6 +172,7 @@ def _worker_options(options: RunOptions, policy: Policy) -> WorkerOptions:
         upstream=str(options.upstream),
         policy=policy.name,
         scheme="https" if options.tls_cert else "http",
+        admin_access=options.admin_access,
     )
 
 
@@ -224,7 +232,7 @@ def _on_signal(stop: asyncio.Event, number: int) -> None:
 def _listeners(options: RunOptions) -> Listeners:
     public = _bound(options.listen)
     admin = _bound(options.admin) if options.admin is not None else None
-    return Listeners(public, admin, _server_tls(options))
+    return Listeners(public, admin, _server_tls(options), options.admin_access)
 
 
 def _worker_listeners(options: RunOptions) -> Listeners:

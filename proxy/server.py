@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable, Mapping
 
+    from proxy.admin import AdminAccess
     from proxy.edge.session import Session
     from proxy.edge.upstream import Upstream
     from proxy.policy import Policy
@@ -45,11 +46,15 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Bound sockets: the public one, and the admin's unless it is off. `tls` encrypts the public one."""
+    """Bound sockets: the public one, and the admin's unless it is off. `tls` encrypts the public one.
+
+    `access`: who may ask the admin listener; None: whoever can connect, as to a worker's socket.
+    """
 
     public: socket.socket
     admin: socket.socket | None = None
     tls: ssl.SSLContext | None = None
+    access: AdminAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class Gate:
         )
         self._listening.append(public)
         if listeners.admin is not None:
-            self._admin_server = web.Server(build(self), access_log=None)
+            self._admin_server = web.Server(build(self, access=listeners.access), access_log=None)
             self._listening.append(await loop.create_server(self._admin_server, sock=listeners.admin))
         self._started = True
         # What exists now lives as long as the process: no collection need look at it again.

@@ -16,10 +16,11 @@ import socket
 import sys
 import tempfile
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from proxy.admin import AdminAccess
 from proxy.control import Agreement, Channel, Worker, line
 from proxy.reload import Reloader
 from proxy.workers_admin import serve_admin
@@ -102,7 +103,10 @@ async def supervisor_channel() -> Channel:
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What to start and say. `argv` is a worker's whole command; `admin` is `(host, port)` or None."""
+    """What to start and say. `argv` is a worker's whole command.
+
+    `admin` is `(host, port)` or None, `admin_access` who may ask there.
+    """
 
     argv: tuple[str, ...]
     host: str
@@ -112,6 +116,7 @@ class WorkerOptions:
     upstream: str
     policy: str
     scheme: str = "http"
+    admin_access: AdminAccess = field(default_factory=AdminAccess)
 
 
 async def supervise(options: WorkerOptions, chosen: Chosen | None = None) -> int:
@@ -126,7 +131,7 @@ async def supervise(options: WorkerOptions, chosen: Chosen | None = None) -> int
             held = stack.enter_context(_held_socket(options.host, options.port))
             if options.admin is not None:
                 paths = [_admin_path(room, number) for number in _numbers(options)]
-                await stack.enter_async_context(serve_admin(*options.admin, paths))
+                await stack.enter_async_context(serve_admin(*options.admin, paths, options.admin_access))
         except OSError as error:
             return _fail(f"readygate: cannot listen: {error.strerror or error}")
         return await _Supervisor(options, room, held.getsockname()[1], chosen).run()

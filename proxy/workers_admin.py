@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from aiohttp import web
 
-from proxy.admin.health import HEALTH_NAMES, as_json, problem
+from proxy.admin.answers import answer as whole
+from proxy.admin.answers import headers, refusal
+from proxy.admin.app import guarded
+from proxy.admin.health import HEALTH_NAMES, as_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    from proxy.admin import AdminAccess
 
 # A worker that does not answer its admin listener within this is not well.
 _ANSWER_S = 2.0
@@ -38,8 +43,13 @@ class _Answer:
 
 
 @asynccontextmanager
-async def serve_admin(host: str, port: int, paths: Sequence[Path]) -> AsyncIterator[None]:
-    """Serve the admin endpoints for the workers with these admin sockets, from 1 on. Raise OSError."""
+async def serve_admin(
+    host: str, port: int, paths: Sequence[Path], access: AdminAccess
+) -> AsyncIterator[None]:
+    """Serve the admin endpoints for the workers with these admin sockets, from 1 on. Raise OSError.
+
+    `access`: who may ask. The workers themselves answer whoever can reach their sockets.
+    """
     async with AsyncExitStack() as stack:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_ANSWER_S)
         sessions = [
@@ -48,7 +58,8 @@ async def serve_admin(host: str, port: int, paths: Sequence[Path]) -> AsyncItera
             )
             for path in paths
         ]
-        server = web.Server(_Merged(sessions).handle, access_log=None, handler_cancellation=True)
+        handler = guarded(_Merged(sessions).handle, access)
+        server = web.Server(handler, access_log=None, handler_cancellation=True)
         listening = await asyncio.get_running_loop().create_server(server, host, port)
         try:
             yield
@@ -73,8 +84,7 @@ class _Merged:
             return _health(answers)
         told = [answer for answer in answers if answer.body or answer.status < HTTPStatus.BAD_REQUEST]
         if not told:
-            body = problem(HTTPStatus.SERVICE_UNAVAILABLE, "no worker answers")
-            return _response(_Answer(0, 503, body, "application/problem+json"))
+            return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no worker answers")
         first = told[0]
         if request.method == "GET" and first.status == HTTPStatus.OK:
             if name == "sessions":
@@ -96,14 +106,8 @@ class _Merged:
 
     async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
         """Pass on whole events of all workers as they come; ends when all have ended."""
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-store",
-                "X-Content-Type-Options": "nosniff",
-                "X-Accel-Buffering": "no",
-            }
-        )
+        of_stream = headers("text/event-stream; charset=utf-8") | {"X-Accel-Buffering": "no"}
+        response = web.StreamResponse(headers=of_stream)
         await response.prepare(request)
         await asyncio.gather(*(self._follow(session, response) for session in self._sessions))
         return response
@@ -173,9 +177,4 @@ def _health(answers: Sequence[_Answer]) -> web.Response:
 
 
 def _response(answer: _Answer) -> web.Response:
-    headers = {
-        "Content-Type": answer.content_type,
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return web.Response(status=answer.status, body=answer.body, headers=headers)
+    return whole(answer.body, answer.content_type, answer.status)

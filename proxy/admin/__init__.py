@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy.admin.access import AdminAccess
 from proxy.admin.app import build
 from proxy.admin.events import EventFeed
 from proxy.admin.health import HEALTH_NAMES, health
@@ -9,6 +10,7 @@ from proxy.admin.state import AdminState, Health, LegSnapshot, SessionSnapshot
 
 __all__ = [
     "HEALTH_NAMES",
+    "AdminAccess",
     "AdminState",
     "EventFeed",
     "Health",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from http import HTTPStatus
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from proxy.admin.health import HEALTH_NAMES, as_json, health, problem
+from proxy.admin.access import AdminAccess, Door
+from proxy.admin.answers import answer, headers, refusal
+from proxy.admin.health import HEALTH_NAMES, as_json, health
 from proxy.telemetry.prometheus import CONTENT_TYPE as PROMETHEUS
 
 if TYPE_CHECKING:
@@ -31,10 +34,23 @@ _ENDPOINTS = {
 }
 
 
-def build(state: AdminState, heartbeat_s: float = HEARTBEAT_S) -> Handler:
-    """Return the request handler of the admin listener, for `aiohttp.web.Server`."""
+def build(state: AdminState, heartbeat_s: float = HEARTBEAT_S, access: AdminAccess | None = None) -> Handler:
+    """Return the request handler of the admin listener, for `aiohttp.web.Server`.
+
+    `access`: who may ask; None: whoever can connect, as to a worker's socket.
+    """
     app = _Admin(state, heartbeat_s)
-    return app.handle
+    return app.handle if access is None else guarded(app.handle, access)
+
+
+def guarded(handler: Handler, access: AdminAccess) -> Handler:
+    """Return a handler that asks `handler` for those who are let in."""
+    door = Door(access, time.monotonic)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        return door.refuse(request) or await handler(request)
+
+    return handle
 
 
 class _Admin:
@@ -43,38 +59,40 @@ class _Admin:
         self._heartbeat_s = heartbeat_s
         self._pages: dict[str, Callable[[], web.Response]] = {
             "/": self._index,
-            "/metrics": lambda: _answer(state.metrics_text().encode(), PROMETHEUS),
-            "/policy": lambda: _answer(state.policy_text().encode(), "application/yaml; charset=utf-8"),
+            "/metrics": lambda: answer(state.metrics_text().encode(), PROMETHEUS),
+            "/policy": lambda: answer(state.policy_text().encode(), "application/yaml; charset=utf-8"),
             "/sessions": self._sessions,
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
         if path not in self._pages and path not in _ENDPOINTS:
-            return _refusal(HTTPStatus.NOT_FOUND, f"the admin listener has {', '.join(_ENDPOINTS)}")
+            return refusal(HTTPStatus.NOT_FOUND, f"the admin listener has {', '.join(_ENDPOINTS)}")
         if request.method not in _ALLOWED:
-            return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, allow=", ".join(_ALLOWED))
+            refused = refusal(HTTPStatus.METHOD_NOT_ALLOWED)
+            refused.headers["Allow"] = ", ".join(_ALLOWED)
+            return refused
         if path == "/events":
             return await self._events(request)
         name = path.removeprefix("/")
         if name in HEALTH_NAMES:
             status, body = health(self._state, name)
-            return _answer(body, _JSON, status)
+            return answer(body, _JSON, status)
         return self._pages[path]()
 
     def _index(self) -> web.Response:
         lines = [f"{path:<12}{what}" for path, what in _ENDPOINTS.items()]
-        return _answer(("readygate\n\n" + "\n".join(lines) + "\n").encode(), "text/plain; charset=utf-8")
+        return answer(("readygate\n\n" + "\n".join(lines) + "\n").encode(), "text/plain; charset=utf-8")
 
     def _sessions(self) -> web.Response:
-        return _answer(as_json({"sessions": [_session(one) for one in self._state.sessions()]}), _JSON)
+        return answer(as_json({"sessions": [_session(one) for one in self._state.sessions()]}), _JSON)
 
     async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
         feed = self._state.feed
         if feed.full:
-            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many listeners, or stopping")
-        headers = _headers("text/event-stream; charset=utf-8") | {"X-Accel-Buffering": "no"}
-        response = web.StreamResponse(headers=headers)
+            return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many listeners, or stopping")
+        of_stream = headers("text/event-stream; charset=utf-8") | {"X-Accel-Buffering": "no"}
+        response = web.StreamResponse(headers=of_stream)
         if request.method == "HEAD":
             return response
         with feed.subscribe() as listener:
@@ -90,23 +108,3 @@ class _Admin:
 
 def _session(one: SessionSnapshot) -> dict[str, object]:
     return asdict(one) | {"age_s": round(one.age_s, 3)}
-
-
-def _refusal(status: HTTPStatus, detail: str = "", allow: str = "") -> web.Response:
-    response = _answer(problem(status, detail), "application/problem+json", status)
-    if allow:
-        response.headers["Allow"] = allow
-    return response
-
-
-def _answer(body: bytes, content_type: str, status: int = HTTPStatus.OK) -> web.Response:
-    return web.Response(body=body, status=int(status), headers=_headers(content_type))
-
-
-def _headers(content_type: str) -> dict[str, str]:
-    return {
-        "Content-Type": content_type,
-        "Cache-Control": "no-store",
-        "Server": "readygate",
-        "X-Content-Type-Options": "nosniff",
-    }
