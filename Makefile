@@ -17,7 +17,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled lint race chaos soak bench bench-setup clean node-packages
+.PHONY: help demo test test-compiled lint audit race chaos soak bench bench-setup clean node-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lint: $(VENV)/.dev ## ruff, format check, mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(VENV)/.dev ## ask for known vulnerabilities of what constraints.txt pins (skipped where the data cannot be reached)
+	@$(BIN)/python -m tests.audit
 
 race: $(VENV)/.dev node-packages ## each fault family 1,000 times: direct, nginx, gate
 	@$(BIN)/python -m tests.race

@@ -19,6 +19,7 @@ from aiohttp.http import HttpVersion11
 
 from proxy.admin.answers import refusal
 from proxy.admin.health import HEALTH_NAMES
+from proxy.edge.headers import origin_form
 from proxy.guard import Denial, Quieter, bad_host, host_denied, origin_denied
 from proxy.policy.origins import SAME, checked_host, split_authority
 
@@ -89,10 +90,11 @@ class AdminAccess:
     def _host_denied(self, request: web.BaseRequest) -> Denial | None:
         """A page whose name was made to resolve to this address (DNS rebinding) is told apart by the name."""
         fields = request.headers.getall("Host", [])
-        host = fields[0] if fields else ""
+        _, authority = origin_form(request.raw_path)
+        host = "".join(fields[:1]) if authority is None else authority.decode("latin-1")
         if denied := bad_host(fields, host, required=request.version >= HttpVersion11):
             return denied
-        if not fields:
+        if not host:
             return None  # HTTP/1.0 without a name: no browser
         name, _ = split_authority(host)
         if is_loopback(name) or (self.addresses and _is_address(name)):

@@ -225,7 +225,9 @@ def handshake_and_session() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
 
 
 def whole_report():
-    return report(Outcome.TIMEOUT, 503, redials=("refused",), close_code=1013, limit="sessions")
+    return report(
+        Outcome.TIMEOUT, 503, redials=("refused",), close_code=1013, limit="sessions", guard="origin"
+    )
 
 
 def whole_session() -> SessionReport:
@@ -283,6 +285,7 @@ def test_the_reference_lists_exactly_the_metrics_that_are_exported():
     metrics.session_closed(whole_session())
     metrics.http_request(200)
     metrics.limit_hit("sessions")
+    metrics.guard_refused("origin")
     metrics.watch(lambda: 0, lambda: 0)
     metrics.reloaded("switched")
     text = metrics.prometheus()

@@ -16,13 +16,13 @@ UPSTREAM = ["--upstream", "http://127.0.0.1:9"]
 QUIET = ["--listen", "127.0.0.1:0", "--admin", "off"]
 
 
-def run_gate(*words: str) -> subprocess.CompletedProcess[str]:
+def run_gate(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command that is expected to end by itself."""
     command = [*front.GATE, *words]
     return subprocess.run(
         command,
         cwd=launch.ROOT,
-        env=launch.environment(),
+        env=launch.environment(**(env or {})),
         capture_output=True,
         text=True,
         timeout=30,
