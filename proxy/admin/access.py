@@ -62,7 +62,7 @@ class AdminAccess:
         `hosts`: further names, separated by commas.
         """
         if token and (len(token) < _MIN_TOKEN_CHARS or _TOKEN.fullmatch(token) is None):
-            expected = f"at least {_MIN_TOKEN_CHARS} characters, ASCII without spaces"
+            expected = f"at least {_MIN_TOKEN_CHARS} characters, ASCII without spaces or line ends"
             raise ValueError(f"{TOKEN_VARIABLE}: expected {expected}")
         local = is_loopback(listen)
         if not local and not token:
