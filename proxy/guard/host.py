@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from proxy.guard.denial import BAD_HOST, HOST, Denial
 from proxy.guard.hops import entries_of
-from proxy.policy.origins import spellings, split_authority
+from proxy.policy.origins import is_authority, spellings, split_authority
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -22,10 +22,12 @@ def bad_host(fields: Sequence[str], host: str, *, required: bool) -> Denial | No
     `host`: what it is for, the field's value or an absolute-form target's authority; "" for neither.
     `required`: there has to be a field, as in HTTP/1.1.
     """
-    if len(fields) > 1 or (required and not fields):
+    if len(fields) != 1 and (fields or required):
         return BAD_HOST
-    named = [*fields, host] if host not in fields and host else fields
-    return None if all(map(_valid, named)) else BAD_HOST
+    field = fields[0] if fields else None
+    if field is not None and not is_authority(field):
+        return BAD_HOST
+    return BAD_HOST if host and host != field and not is_authority(host) else None
 
 
 def host_denied(
@@ -38,14 +40,6 @@ def host_denied(
     """
     named = [host, *entries_of(headers, b"x-forwarded-host")]
     return None if all(_listed(hosts, each) for each in named) else HOST
-
-
-def _valid(host: str) -> bool:
-    try:
-        split_authority(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _listed(hosts: Collection[str], text: str) -> bool:

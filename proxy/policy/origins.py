@@ -22,8 +22,9 @@ _DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 _MAX_CHARS: Final = 255
 # RFC 3986 section 3.2.2: reg-name = *( unreserved / pct-encoded / sub-delims ). Not empty: RFC 9110 section
 # 4.2.1, "A recipient that processes such a URI reference MUST reject it as invalid".
+_CHARS: Final = r"[A-Za-z0-9._~!$&'()*+,;=-]"
 _AUTHORITY: Final = re.compile(
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{0,5}))?"
+    rf"(\[[0-9A-Fa-f:.]+\]|(?!:|\Z){_CHARS}*(?:%[0-9A-Fa-f]{{2}}{_CHARS}*)*)(?::([0-9]{{0,5}}))?"
 )
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
@@ -34,12 +35,26 @@ def split_authority(text: str) -> tuple[str, str]:
     match = _AUTHORITY.fullmatch(text) if len(text) <= _MAX_CHARS else None
     if match is None:
         raise ValueError(HOST_FORM)
-    host, port = match["host"].lower(), match["port"] or ""
+    host, port = match[1].lower(), match[2] or ""
     if host.startswith("["):
         host = f"[{ipaddress.IPv6Address(host[1:-1])}]"
     elif host != ".":
         host = host.removesuffix(".")
     return host, port.lstrip("0") or port[:1]
+
+
+def is_authority(text: str) -> bool:
+    """Whether a text is an authority without user name; asked of every request."""
+    match = _AUTHORITY.fullmatch(text) if len(text) <= _MAX_CHARS else None
+    return match is not None and (match[1][0] != "[" or _is_ipv6(match[1][1:-1]))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def split_origin(text: str) -> tuple[str, str]:
