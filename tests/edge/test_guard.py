@@ -240,6 +240,8 @@ def test_the_authority_of_an_absolute_target_counts_and_goes_on_in_place_of_the_
         plain(b"\xe9"),
         plain(b"a b", b"http://example.test/"),
         plain(b"example.test", b"http://:80/"),
+        plain(b"example.test", b"http:///x"),
+        plain(b"example.test", b"http://user@/x"),
         plain(b"", b"http://example.test/"),
         plain(b"", b"/_readygate/livez"),
         request(b"/ws", b"Host: example.test"),
