@@ -90,7 +90,7 @@ class AdminAccess:
     def _host_denied(self, request: web.BaseRequest) -> Denial | None:
         """A page whose name was made to resolve to this address (DNS rebinding) is told apart by the name."""
         fields = request.headers.getall("Host", [])
-        _, authority = origin_form(request.raw_path)
+        _, authority = origin_form(request.method, request.raw_path)
         host = "".join(fields[:1]) if authority is None else authority.decode("latin-1")
         if denied := bad_host(fields, host, required=request.version >= HttpVersion11):
             return denied

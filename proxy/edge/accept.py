@@ -123,7 +123,7 @@ class Acceptor:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; a session's connection is taken over instead."""
         head_arrived(request)
-        target, authority = origin_form(request.raw_path)
+        target, authority = origin_form(request.method, request.raw_path)
         path, question, query = target.decode("utf-8", "surrogateescape").partition("?")
         host = _host(request, authority)
         if denied := self._host_denied(request, host, own=path.startswith(_OWN_PATHS)):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import ClientRequest, ClientResponse, web
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpVersion11, StreamWriter
 
 from proxy.edge.headers import Pair, first, serialize
@@ -22,6 +23,8 @@ from proxy.edge.headers import Pair, first, serialize
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.connector import Connection
+    from aiohttp.http import RawResponseMessage
+    from aiohttp.streams import StreamReader
 
 ClientHandler = Callable[[ClientRequest], Awaitable[ClientResponse]]
 Middleware = Callable[[ClientRequest, ClientHandler], Awaitable[ClientResponse]]
@@ -33,13 +36,46 @@ _NO_BODY = frozenset({204, 304})
 class Head:
     """What goes out in place of aiohttp's request head.
 
-    `wire` is the head with its empty line. `chunked` frames the body, if any. `proceed` is set by the
-    upstream's interim answer (`100 Continue`) when there is one.
+    `wire` is the head with its empty line. `chunked` frames the body, if any. `interim` is called with each
+    interim response (1xx) before the final one.
     """
 
     wire: bytes
-    chunked: bool = False
-    proceed: asyncio.Future[bool] | None = None
+    chunked: bool
+    interim: Callable[[RawResponseMessage], None]
+
+
+class InterimReader(ResponseHandler):
+    """aiohttp's client protocol, less its habit of throwing interim responses (1xx) away.
+
+    `expect` each request's before it is sent; 101 is a final one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._interim: Callable[[RawResponseMessage], None] | None = None
+        self._upload: asyncio.Task[None] | None = None
+
+    def expect(
+        self, interim: Callable[[RawResponseMessage], None], upload: asyncio.Task[None] | None
+    ) -> None:
+        """Call `interim` for what comes before the final response. `upload` sends the request's body."""
+        self._interim, self._upload = interim, upload
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """Take a response head from the parser."""
+        message, _ = data
+        if 100 <= message.code < 200 and message.code != 101 and self._interim is not None:  # noqa: PLR2004
+            self._interim(message)
+            self._loop.call_soon(self._still_waiting)
+            return
+        self._interim = self._upload = None
+        super().feed_data(data, size)
+
+    def _still_waiting(self) -> None:
+        """Go on waiting for the final response: aiohttp stops its timer after any head without a body."""
+        if self._interim is not None and (self._upload is None or self._upload.done()):
+            self.start_timeout()
 
 
 class ExactRequest(ClientRequest):
@@ -65,11 +101,13 @@ class ExactRequest(ClientRequest):
             task = self._writer = asyncio.create_task(self.write_bytes(writer, conn))
         else:
             protocol.start_timeout()
+        if isinstance(protocol, InterimReader):
+            protocol.expect(self.exact_head.interim, task)
         response = self.response_class(
             self.method,
             self.original_url,
             writer=task,
-            continue100=self.exact_head.proceed,
+            continue100=None,
             timer=self._timer,
             request_info=self.request_info,
             traces=[],

@@ -63,15 +63,6 @@ def without_forwarded(raw: Iterable[Pair]) -> list[Pair]:
     return [pair for pair in raw if not _FORWARDED.match(pair[0])]
 
 
-def with_host(raw: Iterable[Pair], authority: bytes) -> list[Pair]:
-    """Return the pairs with this Host, where they have one.
-
-    RFC 9112 section 3.2.2: a proxy that gets an absolute-form target "MUST ignore the received Host header
-    field (if any) and instead replace it with the host information of the request-target".
-    """
-    return [(name, authority if name.lower() == b"host" else value) for name, value in raw]
-
-
 def first(raw: Iterable[Pair], name: bytes) -> bytes | None:
     """Return the first value of a field; `name` is lower case."""
     return next((value for key, value in raw if key.lower() == name), None)
@@ -89,19 +80,34 @@ def serialize(start_line: bytes, pairs: Iterable[Pair]) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def origin_form(target: str) -> tuple[bytes, bytes | None]:
+def origin_form(method: str, target: str) -> tuple[bytes, bytes | None]:
     """Return a request target in origin form, byte for byte, and the authority that it named, if any.
 
     `target` is as aiohttp gives it (`request.raw_path`: UTF-8, other bytes as surrogates). RFC 9112 section
     3.2.2: a server takes absolute-form too, and "MUST ignore the received Host header field (if any) and
-    instead use the host information of the request-target". `*` (OPTIONS) stays.
+    instead use the host information of the request-target". `*` (OPTIONS) stays, and is made of an
+    absolute-form without path and query (section 3.2.4).
     """
     raw = target.encode("utf-8", "surrogateescape")
     match = re.match(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)", raw)
     if match is None:
         return raw, None
-    rest = raw[match.end() :]
-    return rest if rest.startswith(b"/") else b"/" + rest, match[1].rpartition(b"@")[2]
+    rest, authority = raw[match.end() :], match[1].rpartition(b"@")[2]
+    if method == "OPTIONS" and not rest:
+        return b"*", authority
+    return rest if rest.startswith(b"/") else b"/" + rest, authority
+
+
+def with_host(raw: Iterable[Pair], authority: bytes) -> list[Pair]:
+    """Return the pairs with `authority` as the Host, in the place of the one that is there, or first.
+
+    RFC 9112 section 3.2.2: a proxy that gets an absolute-form target "MUST ignore the received Host header
+    field (if any) and instead replace it with the host information of the request-target".
+    """
+    pairs = list(raw)
+    if first(pairs, b"host") is None:
+        return [(b"Host", authority), *pairs]
+    return [(name, authority if name.lower() == b"host" else value) for name, value in pairs]
 
 
 def _connection_options(pairs: list[Pair]) -> set[bytes]:

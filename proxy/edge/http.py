@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
+from aiohttp.helpers import set_exception
 from aiohttp.http import HttpVersion11
+from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
 from proxy.edge.exact import (
     ClientHandler,
     ExactRequest,
     ExactResponse,
     Head,
+    InterimReader,
     Middleware,
     exactly,
 )
+from proxy.edge.exchange import Exchange
 from proxy.edge.headers import (
     Pair,
     end_to_end,
@@ -34,7 +38,7 @@ from proxy.edge.headers import (
 from proxy.edge.problem import problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from proxy.edge.upstream import Upstream
 
@@ -43,9 +47,6 @@ log = logging.getLogger("readygate.http")
 # Below the 5 s after which uvicorn and Node close an idle connection, so that a POST seldom meets a closing
 # one.
 _POOL_KEEPALIVE_S = 4.0
-# RFC 9110 section 10.1.1: "a client SHOULD NOT wait for an indefinite period before sending the content". Nor
-# do we, for upstreams that ignore the expectation. curl waits as long.
-_CONTINUE_WAIT_S = 1.0
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -60,18 +61,6 @@ class _BadRequestError(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """One request under way: what its body and its answer must know of each other."""
-
-    request: web.BaseRequest
-    head: Head
-    has_body: bool
-    answered: bool = False
-    asked_for_body: bool = False
-    client_error: Exception | None = None
 
 
 def http_server(
@@ -143,6 +132,8 @@ class PassThrough:
             connector = aiohttp.TCPConnector(
                 limit=connections, keepalive_timeout=_POOL_KEEPALIVE_S, ssl=tls if tls is not None else True
             )
+        # aiohttp has no other way to choose the protocol of its connections.
+        connector._factory = partial(InterimReader, asyncio.get_running_loop())  # type: ignore[assignment] # noqa: SLF001
         self._session = aiohttp.ClientSession(
             connector=connector,
             request_class=ExactRequest,
@@ -172,13 +163,13 @@ class PassThrough:
             answer = problem(error.status, "Request cannot be passed on", error.detail)
             answer.force_close()
             return answer
-        watch = ClientWatch(request)
+        watch = ClientWatch(request, exchange.proceed)
         try:
             return await self._pass(exchange)
         finally:
             watch.stop()
 
-    def _exchange(self, request: web.BaseRequest, target: str | None) -> _Exchange:
+    def _exchange(self, request: web.BaseRequest, target: str | None) -> Exchange:
         if request.method == "CONNECT":
             raise _BadRequestError(405, "CONNECT is for forward proxies.")
         raw = request.raw_headers
@@ -187,7 +178,7 @@ class PassThrough:
             # RFC 9112 section 6.1: "a transfer coding it does not understand SHOULD respond with 501".
             raise _BadRequestError(501, "Transfer-Encoding other than chunked.")
         modern = request.version >= HttpVersion11
-        line, authority = origin_form(request.raw_path)
+        line, authority = origin_form(request.method, request.raw_path)
         if target is not None:
             line = target.encode("utf-8", "surrogateescape")
         pairs = self._fields(request, authority)
@@ -205,33 +196,36 @@ class PassThrough:
         proceed = None
         if expects and modern and has_body:
             proceed = asyncio.get_running_loop().create_future()
-        return _Exchange(request, Head(wire, bool(codings), proceed), has_body)
+        return Exchange(request, wire, bool(codings), has_body, proceed)
 
     def _fields(self, request: web.BaseRequest, authority: bytes | None) -> list[Pair]:
         """Return the fields for the upstream: end-to-end ones, forwarding ones, and a Host whatever came."""
         pairs = end_to_end(request.raw_headers)
         if self._first_hop:
             pairs = without_forwarded(pairs)
-        host = first(pairs, b"host") if authority is None else authority
+        if authority is not None:
+            pairs = with_host(pairs, authority)
+        host = first(pairs, b"host")
         pairs = forwarded(pairs, request.remote or "", request.scheme, host or b"")
-        if first(pairs, b"host") is None:
-            return [(b"Host", host or self._upstream.authority.encode()), *pairs]
-        return pairs if authority is None else with_host(pairs, authority)
+        return with_host(pairs, self._upstream.authority.encode()) if host is None else pairs
 
-    async def _pass(self, exchange: _Exchange) -> web.StreamResponse:
+    async def _pass(self, exchange: Exchange) -> web.StreamResponse:
         request = exchange.request
         try:
             response = await self._session.request(
                 request.method,
                 self._url,
-                data=_body(exchange) if exchange.has_body else None,
+                data=exchange.body() if exchange.has_body else None,
                 allow_redirects=False,
                 server_hostname=self._server_name,
-                middlewares=(_once_more(exchange), exactly(exchange.head)),
+                middlewares=(
+                    _once_more(exchange),
+                    exactly(Head(exchange.wire, exchange.chunked, exchange.interim)),
+                ),
             )
         except (aiohttp.ClientError, UpstreamLostError, OSError) as error:
             return _failure(exchange, error)
-        exchange.answered = True
+        exchange.response = response
         try:
             return await _relay(exchange, response)
         finally:
@@ -244,16 +238,19 @@ class ClientWatch(asyncio.Protocol):
     """Stands between a transport and aiohttp during a request: cancels the task when the client goes.
 
     aiohttp tells a handler of that only with `handler_cancellation=True`, for all handlers of a server, and a
-    WebSocket session must outlive its client.
+    WebSocket session must outlive its client. `proceed` is set when the body begins to come.
     """
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    def __init__(self, request: web.BaseRequest, proceed: asyncio.Future[None] | None = None) -> None:
         """Take the place of aiohttp's protocol at once."""
         self._task = asyncio.current_task()
         self._transport = request.transport
         self._inner = request.protocol
+        self._content = request.content
+        self._proceed = proceed
         if self._transport is not None:
             self._transport.set_protocol(self)
+        self._look_at_body()
 
     def stop(self) -> None:
         """Give the transport back."""
@@ -261,8 +258,9 @@ class ClientWatch(asyncio.Protocol):
             self._transport.set_protocol(self._inner)
 
     def data_received(self, data: bytes) -> None:
-        """Hand on."""
+        """Hand on, and look what became of it."""
         self._inner.data_received(data)
+        self._look_at_body()
 
     def eof_received(self) -> bool | None:
         """Hand on; aiohttp closes, as nginx does: a client that half-closes has left."""
@@ -282,8 +280,17 @@ class ClientWatch(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
 
+    def _look_at_body(self) -> None:
+        if self._proceed is not None and self._content.total_bytes and not self._proceed.done():
+            self._proceed.set_result(None)
+        queued = self._inner._messages  # noqa: SLF001 - what aiohttp could not read is told nowhere else
+        if queued and isinstance(queued[0][0], _ErrInfo) and not self._content.is_eof():
+            # The framing of this body is broken. aiohttp would answer 400 behind it, but never ends it.
+            set_exception(self._content, RequestPayloadError("broken framing"))
+            self._content.feed_eof()
 
-def _once_more(exchange: _Exchange) -> Middleware:
+
+def _once_more(exchange: Exchange) -> Middleware:
     """Return a client middleware that retries once what a stale pooled connection may have swallowed.
 
     RFC 9110 section 9.2.2 lets a proxy repeat idempotent requests; only safe ones without a body are. It also
@@ -305,29 +312,14 @@ def _once_more(exchange: _Exchange) -> Middleware:
     return attempt
 
 
-async def _body(exchange: _Exchange) -> AsyncIterator[bytes]:
-    """Yield the request's body as it comes; ask the client for it first if it waits to be asked."""
-    request, proceed = exchange.request, exchange.head.proceed
-    if proceed is not None:
-        await asyncio.wait([proceed], timeout=_CONTINUE_WAIT_S)
-        if exchange.answered:
-            # The answer came first: the body is not wanted. The upload is cancelled when the response ends.
-            await asyncio.get_running_loop().create_future()
-        exchange.asked_for_body = True
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    try:
-        async for chunk in request.content.iter_any():
-            yield chunk
-    except Exception as error:
-        exchange.client_error = error
-        raise
-
-
-def _failure(exchange: _Exchange, error: Exception) -> web.Response:
+def _failure(exchange: Exchange, error: Exception) -> web.Response:
     """Return the answer for a request that got no response, and log why."""
     if exchange.client_error is not None:
+        _log_bad_body(exchange)
         answer = problem(400, "Bad request body")
-    elif isinstance(error, asyncio.TimeoutError):
+        answer.force_close()
+        return answer
+    if isinstance(error, asyncio.TimeoutError):
         answer = problem(504, "Upstream did not answer in time")
     elif isinstance(error, aiohttp.ClientConnectorError):
         answer = problem(502, "Upstream cannot be reached")
@@ -344,7 +336,11 @@ def _failure(exchange: _Exchange, error: Exception) -> web.Response:
     return answer
 
 
-async def _relay(exchange: _Exchange, response: aiohttp.ClientResponse) -> web.StreamResponse:
+def _log_bad_body(exchange: Exchange) -> None:
+    log.warning("bad request body", extra={"fields": {"client_address": exchange.request.remote or ""}})
+
+
+async def _relay(exchange: Exchange, response: aiohttp.ClientResponse) -> web.StreamResponse:
     """Send the upstream's response on as it comes."""
     protocol = None if response.connection is None else response.connection.protocol
     if protocol is not None:
@@ -357,7 +353,7 @@ async def _relay(exchange: _Exchange, response: aiohttp.ClientResponse) -> web.S
     try:
         if response.status == HTTPStatus.SWITCHING_PROTOCOLS or (coding or b"chunked").lower() != b"chunked":
             return _failure(exchange, ValueError("an answer that nobody asked for"))
-        if exchange.head.proceed is not None and not exchange.asked_for_body:
+        if exchange.proceed is not None and not exchange.proceed.done():
             # The client may or may not send its body now: what follows on this connection would be ambiguous.
             answer.force_close()
         await answer.prepare(exchange.request)
@@ -371,7 +367,10 @@ async def _relay(exchange: _Exchange, response: aiohttp.ClientResponse) -> web.S
             # aiohttp takes a body without a length for whole when a reset ends it.
             raise aiohttp.ClientPayloadError("reset")
     except (aiohttp.ClientError, OSError) as error:
-        log.warning("response cut", extra={"fields": {"error": type(error).__name__}})
+        if exchange.client_error is not None:
+            _log_bad_body(exchange)
+        else:
+            log.warning("response cut", extra={"fields": {"error": type(error).__name__}})
         answer.cut()
         return answer
     await answer.write_eof()

@@ -96,7 +96,7 @@ def test_a_control_character_anywhere_in_a_head_is_refused(bad):
     ],
 )
 def test_origin_form_stays_as_it_is(target):
-    assert origin_form(target) == (target.encode("utf-8", "surrogateescape"), None)
+    assert origin_form("GET", target) == (target.encode("utf-8", "surrogateescape"), None)
 
 
 @pytest.mark.parametrize(
@@ -109,4 +109,4 @@ def test_origin_form_stays_as_it_is(target):
     ],
 )
 def test_absolute_form_becomes_origin_form_and_its_authority(target, expected):
-    assert origin_form(target) == expected
+    assert origin_form("GET", target) == expected

@@ -607,6 +607,108 @@ def test_a_refused_expectation_is_passed_on_without_100_and_ends_the_connection(
     with_raw_upstream(run, scene)
 
 
+# --- interim responses ---
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+
+
+def test_interim_responses_reach_the_client_when_they_come(run):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        upstream = await up.next()
+        for _ in range(2):
+            await upstream.head()
+            upstream.send(b"HTTP/1.1 103 Early \xe4\r\nlink: </a>\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n")
+            assert await client.head() == b"HTTP/1.1 103 Early \xe4\r\nlink: </a>\r\n\r\n"
+            upstream.send(HINTS + OK)
+            assert await client.head() == HINTS
+            assert (await client.answer())[1] == b"ok"
+            client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+
+    with_raw_upstream(run, scene)
+
+
+def test_hints_are_no_100_for_a_client_that_waits_to_be_asked(run):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(EXPECTING)
+        upstream = await up.next()
+        await upstream.head()
+        upstream.send(HINTS + b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno")
+        assert await client.head() == HINTS
+        assert (await client.head()).startswith(b"HTTP/1.1 401 No\r\n")
+
+    with_raw_upstream(run, scene)
+
+
+def test_a_client_that_does_not_wait_to_be_asked_is_not_asked(run):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(EXPECTING)
+        upstream = await up.next()
+        await upstream.head()
+        client.send(b"hel")
+        assert await upstream.exactly(3) == b"hel"
+        client.send(b"lo")
+        assert await upstream.exactly(2) == b"lo"
+        upstream.send(OK)
+        assert await client.answer() == (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"ok")
+
+    with_raw_upstream(run, scene)
+
+
+def test_the_upstreams_100_is_dropped_when_the_gate_has_asked_already(run):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(EXPECTING)
+        upstream = await up.next()
+        await upstream.head()
+        assert await client.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        upstream.send(b"HTTP/1.1 100 Continue\r\n\r\n" + HINTS)
+        assert await client.head() == HINTS
+        client.send(b"hello")
+        assert await upstream.exactly(5) == b"hello"
+
+    with_raw_upstream(run, scene)
+
+
+def test_the_response_timeout_goes_on_after_an_interim_response(run):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        upstream = await up.next()
+        await upstream.head()
+        upstream.send(HINTS)
+        assert await client.head() == HINTS
+        assert (await client.head()).startswith(b"HTTP/1.1 504 ")
+
+    with_raw_upstream(run, scene, response_timeout_s=0.2)
+
+
+def test_an_upload_may_take_longer_than_the_response_timeout_after_an_interim_response(run):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab")
+        upstream = await up.next()
+        await upstream.head()
+        upstream.send(HINTS)
+        assert await client.head() == HINTS
+        late = await gate.ask(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")  # asked later, timed out sooner
+        assert (await late.head()).startswith(b"HTTP/1.1 504 ")
+        client.send(b"cd")
+        assert await upstream.exactly(4) == b"abcd"
+        upstream.send(OK)
+        assert (await client.answer())[1] == b"ok"
+
+    with_raw_upstream(run, scene, response_timeout_s=0.2)
+
+
+def test_an_interim_response_that_could_be_read_in_two_ways_is_not_passed_on(run):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        upstream = await up.next()
+        await upstream.head()
+        upstream.send(b"HTTP/1.1 103 Early\r\nX: a\x01b\r\n\r\n" + OK)
+        assert (await client.answer())[0].startswith(b"HTTP/1.1 200 OK\r\n")
+
+    with_raw_upstream(run, scene)
+
+
 # --- ends that are none ---
 
 
@@ -646,6 +748,71 @@ def test_a_client_that_leaves_inside_its_body_leaves_the_upstream_an_incomplete_
         assert await upstream.rest() == b""  # no last chunk
 
     with_raw_upstream(run, scene)
+
+
+CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("broken", [b"zz\r\n", b"3\r\nabcXX", b"-1\r\n", b"0\r\nX Y: 1\r\n\r\n"])
+def test_a_body_whose_framing_breaks_ends_with_400_and_an_incomplete_one_upstream(run, broken, caplog):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(CHUNKED_POST + b"3\r\nabc\r\n")
+        upstream = await up.next()
+        await upstream.head()
+        assert await upstream.exactly(8) == b"3\r\nabc\r\n"
+        client.send(broken)
+        head, body = await client.answer()
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert body_of(body)["title"] == "Bad request body"
+        assert await client.rest() == b""
+        assert not (await upstream.rest()).endswith(b"0\r\n\r\n")
+
+    with_raw_upstream(run, scene)
+    assert "Traceback" not in caplog.text
+
+
+def test_a_body_whose_framing_breaks_under_its_answer_cuts_the_answer(run, caplog):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(CHUNKED_POST)
+        upstream = await up.next()
+        await upstream.head()
+        upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+        await client.head()
+        assert await client.exactly(7) == b"2\r\nhi\r\n"
+        client.send(b"zz\r\n")
+        assert await client.rest() == b""
+        assert await upstream.rest() == b""
+
+    with_raw_upstream(run, scene)
+    assert "Traceback" not in caplog.text
+
+
+def test_a_body_whose_framing_breaks_before_its_turn_never_ends_upstream(run, caplog):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n")
+        first = await up.next()
+        await first.head()
+        client.send(CHUNKED_POST)
+        await gate_has_read(gate, up)
+        client.send(b"zz\r\n")
+        await gate_has_read(gate, up)
+        first.send(OK)
+        assert (await client.answer())[1] == b"ok"
+        head, _ = await client.answer()
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert await client.rest() == b""
+
+    with_raw_upstream(run, scene)
+    assert "Traceback" not in caplog.text
+
+
+async def gate_has_read(gate: Gate, up: Upstreams) -> None:
+    """Come back when the gate has served another client from end to end, and so read what was sent before."""
+    other = await gate.ask(b"GET /other HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    upstream = await up.next()
+    await upstream.head()
+    upstream.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+    await other.rest()
 
 
 @pytest.mark.parametrize("hard", [False, True])
