@@ -16,7 +16,15 @@ from aiohttp.http import HttpVersion11
 
 from proxy.core.report import HandshakeReport, Outcome
 from proxy.edge.exact import ExactResponse
-from proxy.edge.headers import Pair, end_to_end, forwarded, origin_form, with_host, without_forwarded
+from proxy.edge.headers import (
+    Pair,
+    end_to_end,
+    forwarded,
+    of_response,
+    origin_form,
+    with_host,
+    without_forwarded,
+)
 from proxy.edge.problem import problem
 from proxy.edge.session import Session
 from proxy.edge.shared import now_ms
@@ -280,7 +288,7 @@ async def _refuse(request: web.BaseRequest, refusal: Refusal, retry_after_s: int
     if refusal.response is None:
         return _unavailable(refusal.reason, retry_after_s)
     upstream = refusal.response
-    response = ExactResponse(upstream.status, upstream.reason, end_to_end(upstream.headers))
+    response = ExactResponse(upstream.status, upstream.reason, of_response(upstream.status, upstream.headers))
     response.force_close()
     await response.prepare(request)
     try:

@@ -221,10 +221,14 @@ class ExactResponse(web.StreamResponse):
         self._self_delimiting = sized or modern
         self._stays_open = self._stays_open and request.keep_alive and self._self_delimiting
         framing: list[Pair] = [] if sized or not modern else [(b"Transfer-Encoding", b"chunked")]
+        # RFC 9110 section 7.8: "A sender of Upgrade MUST also send an "Upgrade" connection option".
+        options = [b"Upgrade"] if first(self._pairs, b"upgrade") is not None else []
         if modern and not self._stays_open:
-            framing.append((b"Connection", b"close"))
+            options.append(b"close")
         elif not modern and self._stays_open:
-            framing.append((b"Connection", b"keep-alive"))
+            options.append(b"keep-alive")
+        if options:
+            framing.append((b"Connection", b", ".join(options)))
         return framing, not sized and modern
 
 

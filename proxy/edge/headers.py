@@ -7,6 +7,7 @@ adds its own `Connection: Upgrade` and `Upgrade: websocket` afterwards.
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,6 +36,17 @@ def end_to_end(raw: Iterable[Pair]) -> list[Pair]:
     named = _connection_options(pairs) - _NEVER_BY_NAME
     drop = _HOP_BY_HOP | named
     return [pair for pair in pairs if pair[0].lower() not in drop]
+
+
+def of_response(status: int, raw: Iterable[Pair]) -> list[Pair]:
+    """Return a response's pairs without the hop-by-hop ones; a 426 that asks for WebSocket goes on asking.
+
+    RFC 9110 section 15.5.22: "The server MUST send an Upgrade header field in a 426 response". To WebSocket
+    the hop before us can be upgraded as well.
+    """
+    pairs = list(raw)
+    asks = [] if status != HTTPStatus.UPGRADE_REQUIRED else _upgrades_to_websocket(pairs)
+    return [*end_to_end(pairs), *asks]
 
 
 def forwarded(raw: Iterable[Pair], peer: str, scheme: str, host: bytes) -> list[Pair]:
@@ -108,6 +120,10 @@ def with_host(raw: Iterable[Pair], authority: bytes) -> list[Pair]:
     if first(pairs, b"host") is None:
         return [(b"Host", authority), *pairs]
     return [(name, authority if name.lower() == b"host" else value) for name, value in pairs]
+
+
+def _upgrades_to_websocket(pairs: list[Pair]) -> list[Pair]:
+    return [pair for pair in pairs if pair[0].lower() == b"upgrade" and pair[1].lower() == b"websocket"][:1]
 
 
 def _connection_options(pairs: list[Pair]) -> set[bytes]:

@@ -30,6 +30,7 @@ from proxy.edge.headers import (
     end_to_end,
     first,
     forwarded,
+    of_response,
     origin_form,
     serialize,
     with_host,
@@ -348,7 +349,7 @@ async def _relay(exchange: Exchange, response: aiohttp.ClientResponse) -> web.St
         protocol.read_timeout = None
         protocol.start_timeout()
     raw = response.raw_headers
-    answer = ExactResponse(response.status, response.reason or "", end_to_end(raw))
+    answer = ExactResponse(response.status, response.reason or "", of_response(response.status, raw))
     coding = first(raw, b"transfer-encoding")
     try:
         if response.status == HTTPStatus.SWITCHING_PROTOCOLS or (coding or b"chunked").lower() != b"chunked":

@@ -138,6 +138,20 @@ def test_an_upgrade_to_something_else_passes_as_plain_http_without_its_upgrade(r
     run(main())
 
 
+def test_a_handshake_in_absolute_form_goes_to_the_host_that_it_names(run, tmp_path):
+    async def main():
+        async with Backend.listening() as backend, standing(tmp_path, backend) as gate:
+            client = await gate.dial(request().replace(b"GET /", b"GET http://real.test:81/"))
+            upstream, head = await backend.requested()
+            assert head.startswith(b"GET /ws HTTP/1.1\r\nHost: real.test:81\r\n")
+            assert b"\r\nX-Forwarded-Host: real.test:81\r\n" in head
+            upstream.accept(head)
+            await client.upgraded()
+            await gate.clean(client)
+
+    run(main())
+
+
 def test_a_gate_that_stops_takes_no_more_upgrades(run, tmp_path):
     async def main():
         async with Backend.listening() as backend, standing(tmp_path, backend) as gate:

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.edge.headers import end_to_end, first, forwarded, origin_form, serialize
+from proxy.edge.headers import (
+    end_to_end,
+    first,
+    forwarded,
+    of_response,
+    origin_form,
+    serialize,
+    with_host,
+)
 
 
 def test_order_case_and_repetition_are_kept():
@@ -110,3 +118,36 @@ def test_origin_form_stays_as_it_is(target):
 )
 def test_absolute_form_becomes_origin_form_and_its_authority(target, expected):
     assert origin_form("GET", target) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("http://h", (b"*", b"h")),
+        ("http://h:81?", (b"/?", b"h:81")),
+        ("http://h/", (b"/", b"h")),
+        ("*", (b"*", None)),
+    ],
+)
+def test_options_for_a_host_alone_becomes_the_asterisk(target, expected):
+    assert origin_form("OPTIONS", target) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([(b"A", b"1"), (b"hOst", b"old"), (b"B", b"2")], [(b"A", b"1"), (b"hOst", b"new"), (b"B", b"2")]),
+        ([(b"A", b"1")], [(b"Host", b"new"), (b"A", b"1")]),
+    ],
+)
+def test_another_host_takes_the_place_of_the_one_that_is_there(before, after):
+    assert with_host(before, b"new") == after
+
+
+@pytest.mark.parametrize(
+    ("status", "protocol", "kept"),
+    [(426, b"WebSocket", True), (426, b"TLS/1.0", False), (200, b"websocket", False)],
+)
+def test_only_a_426_goes_on_asking_for_websocket(status, protocol, kept):
+    raw = [(b"Connection", b"Upgrade"), (b"upgrade", protocol), (b"X", b"1")]
+    assert of_response(status, raw) == [(b"X", b"1")] + [(b"upgrade", protocol)] * kept

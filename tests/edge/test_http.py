@@ -312,6 +312,26 @@ def test_an_answer_to_head_without_a_length_gets_none(run):
     with_raw_upstream(run, scene)
 
 
+@pytest.mark.parametrize(
+    ("asked", "options"), [(b"", b"Upgrade"), (b"Connection: close\r\n", b"Upgrade, close")]
+)
+def test_a_426_names_the_protocol_that_it_asks_for(run, asked, options):
+    async def scene(gate: Gate, up: Upstreams) -> None:
+        client = await gate.ask(b"GET / HTTP/1.1\r\nHost: h\r\n" + asked + b"\r\n")
+        upstream = await up.next()
+        await upstream.head()
+        upstream.send(
+            b"HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+            b"Content-Length: 0\r\n\r\n"
+        )
+        assert await client.head() == (
+            b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\nUpgrade: websocket\r\n"
+            b"Connection: " + options + b"\r\n\r\n"
+        )
+
+    with_raw_upstream(run, scene)
+
+
 def test_a_redirect_is_passed_on_and_not_followed(run):
     async def scene(gate: Gate, up: Upstreams) -> None:
         client = await gate.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
