@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tests.differential.exchange import (
+    CUT,
     Exchange,
     Field,
     Head,
     Request,
     Response,
+    Rest,
     Seen,
     UntilThroughGate,
     value_of,
@@ -112,6 +114,11 @@ def request_forwarding(seen: Request, way: Way) -> Request:
     return replace(seen, fields=tuple(fields))
 
 
+def request_answered(seen: Request, way: Way) -> Request:
+    rest = any(isinstance(act, Rest) for act in way.exchange.acts)
+    return replace(seen, body=way.exchange.sent_before, ending=CUT) if rest else seen
+
+
 def request_trailers(seen: Request, way: Way) -> Request:
     return replace(seen, trailers=b"")
 
@@ -135,7 +142,12 @@ def response_line(seen: Response, way: Way) -> Response:
 
 
 def response_hop(seen: Response, way: Way) -> Response:
-    return _each_head(seen, lambda line, fields: (line, _end_to_end(fields)))
+    def rest(line: bytes, fields: tuple[Field, ...]) -> Head:
+        asks = [(b"upgrade", b"websocket")] if line.split(b" ")[1] == b"426" else []
+        kept = [pair for pair in fields if (pair[0].lower(), pair[1].strip().lower()) in asks]
+        return line, (*_end_to_end(fields), *kept[:1])
+
+    return _each_head(seen, rest)
 
 
 def response_space(seen: Response, way: Way) -> Response:
@@ -168,6 +180,7 @@ REQUEST_RULES: dict[str, ForRequest] = {
     "forwarding fields": request_forwarding,
     "HTTP/1.0 from a client": request_version,
     "trailers of a request": request_trailers,
+    "uploads beyond their answer": request_answered,
 }
 RESPONSE_RULES: dict[str, ForResponse] = {
     "status line": response_line,
@@ -179,16 +192,21 @@ RESPONSE_RULES: dict[str, ForResponse] = {
     "100 Continue of the gate": response_continue,
 }
 
+NOTHING = 0  # instead of a status: the connection ends
 # What the gate answers itself: with which status, and whether the backend gets the request all the same.
 OWN: dict[str, tuple[int, bool]] = {
+    "paths of the gate": (404, False),
     "unknown methods": (400, False),
     "CONNECT": (405, False),
     "targets beyond ASCII": (400, False),
+    "no Host, or two": (400, False),
     "fields that come once": (400, False),
     "fields beyond their number": (400, False),
     "heads beyond the limits": (431, False),
     "no answer": (502, True),
     "answers that are no HTTP": (502, True),
+    "answers beyond the limits": (502, True),
+    "clients that half-close": (NOTHING, True),
 }
 
 

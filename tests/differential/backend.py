@@ -1,7 +1,8 @@
 """A backend of raw sockets: writes down every byte of what it gets, answers what it was told to.
 
 Two ports: on the first it serves HTTP, on the second it is told how to answer the next requests, and asked
-what it got. One exchange at a time. `python -m tests.differential.backend PORT CONTROL_PORT`.
+what it got. One exchange at a time; what is asked for `/in-step` is answered in one way always.
+`python -m tests.differential.backend PORT CONTROL_PORT`.
 
 An order is a line of JSON on the control port, and so is what comes back:
 
@@ -28,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nin step"
+IN_STEP = [["body"], ["send", base64.b64encode(OK).decode()]]
 ENDS = (asyncio.IncompleteReadError, ConnectionError, ValueError)
 LIMIT = 1 << 22
 
@@ -74,7 +76,7 @@ class Case:
         self.requests.append(request)
         self.under_way += 1
         await self.notify()
-        steps = self.answers.pop(0) if self.answers else [["body"], ["send", base64.b64encode(OK).decode()]]
+        steps = IN_STEP if head.startswith(b"GET /in-step ") or not self.answers else self.answers.pop(0)
         reading = asyncio.create_task(self.read_body(request, reader))
         try:
             for step, *arguments in steps:

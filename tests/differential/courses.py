@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.differential.exchange import BackendHas, Exchange, Go, Leave, Until, UntilThroughGate
+from tests.differential.exchange import (
+    BackendHas,
+    Exchange,
+    Go,
+    HalfClose,
+    Leave,
+    Rest,
+    Until,
+    UntilThroughGate,
+)
 from tests.differential.writing import CHUNKED, OK, PACKED, answered, asking, chunks, got, telling
 
 # -- HTTP/1.0 -----------------------------------------------------------------------------------------------
@@ -196,6 +205,23 @@ def ends() -> Iterable[Exchange]:
     closing = telling(b"413 Too Large", b"Connection: close", body=b"big")
     yield got(
         "an answer and the end before the body", head, Until(b"big"), answer=(closing, "close"), in_step=False
+    )
+    yield got(
+        "an answer, and then the rest of the body",
+        head + b"half.",
+        Until(b"big"),
+        Rest(b"half."),
+        answer=(refusing, "body"),
+    )
+    yield got(
+        "a client that half-closes",
+        asking(b"GET /"),
+        BackendHas(),
+        HalfClose(),
+        Go(),
+        answer=("body", "go", OK),
+        own="clients that half-close",
+        in_step=False,
     )
     for hard in (False, True):
         how, end = ("reset", "reset") if hard else ("end", "close")

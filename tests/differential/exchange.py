@@ -15,7 +15,8 @@ from tests.backends.launch import Server
 Field = tuple[bytes, bytes]  # name and value as on the wire, white space around the value included
 Head = tuple[bytes, tuple[Field, ...]]  # first line without its end, and the fields
 HANG_S = 5
-FOLLOW_UP = b"GET /in-step HTTP/1.1\r\nHost: h\r\n\r\n"
+IN_STEP = b"/in-step"
+FOLLOW_UP = b"GET " + IN_STEP + b" HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 # What the client does, step by step; bytes are sent as they are.
@@ -54,7 +55,19 @@ class Leave:
     hard: bool = False
 
 
-Act = bytes | Until | UntilThroughGate | BackendHas | Go | Leave
+@dataclass(frozen=True)
+class Rest:
+    """What a client that has its whole answer goes on to send of its body."""
+
+    sent: bytes
+
+
+@dataclass(frozen=True)
+class HalfClose:
+    """The client says that it sends no more, and reads on."""
+
+
+Act = bytes | Until | UntilThroughGate | BackendHas | Go | Leave | Rest | HalfClose
 Answer = tuple[str | bytes, ...]  # a backend's steps; bytes are sent as they are
 
 CUT = "cut"  # the connection ended inside the message
@@ -82,6 +95,11 @@ class Exchange:
     @property
     def version(self) -> bytes:
         return self._line[-1]
+
+    @property
+    def sent_before(self) -> bytes:
+        """What is sent of a body of known length before its `Rest`."""
+        return b"".join(act for act in self.acts if isinstance(act, bytes)).partition(b"\r\n\r\n")[2]
 
     @property
     def _line(self) -> list[bytes]:
@@ -216,8 +234,8 @@ def perform(exchange: Exchange, address: tuple[str, int], orders: Orders, *, gat
         follow_up = _follow_up(client, response) if response and exchange.in_step else ""
     finally:
         client.socket.close()
-    requests = orders.requests()
-    return Seen(requests[:1] if follow_up else requests, response, follow_up)
+    requests = tuple(each for each in orders.requests() if each.target != IN_STEP)
+    return Seen(requests, response, follow_up)
 
 
 def _act(exchange: Exchange, client: Client, orders: Orders, gate: bool) -> Response | None:
@@ -225,6 +243,10 @@ def _act(exchange: Exchange, client: Client, orders: Orders, gate: bool) -> Resp
         match act:
             case bytes():
                 client.socket.sendall(act)
+            case Rest(sent):
+                client.socket.sendall(sent)
+            case HalfClose():
+                client.socket.shutdown(socket.SHUT_WR)
             case Until(seen):
                 client.read_until(seen)
             case UntilThroughGate(seen):

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from tests.differential.exchange import BackendHas, Exchange
 from tests.differential.writing import CHUNKED, PACKED, asking, chunks, got
 
+LIMIT = 16384  # policies/production.yaml: of a request line's target, and of a field
+
+
 # -- methods ------------------------------------------------------------------------------------------------
 
 COMMON = b"GET POST PUT PATCH DELETE OPTIONS TRACE".split()
@@ -75,6 +78,7 @@ def targets() -> Iterable[Exchange]:
         yield got(f"target {target.decode()}", asking(b"GET " + target))
     for target in (b"/\xc3\xbc", b"/\xe4", b"/?q=\xc3\xbc", b"/a\x80"):
         yield got(f"target {target!r}", asking(b"GET " + target), own="targets beyond ASCII")
+    yield got("a path of the gate", asking(b"GET /_readygate/x"), own="paths of the gate")
     yield got("OPTIONS *", asking(b"OPTIONS *"))
     for target in (
         b"http://shop.test/a",
@@ -93,10 +97,10 @@ def targets() -> Iterable[Exchange]:
         "absolute-form without Host, HTTP/1.0",
         asking(b"GET http://real.test/", host=b"", version=b"HTTP/1.0"),
     )
-    for length in (1000, 4000, 8000, 16000):
+    for length in (1000, 4000, 8000, LIMIT - 1):
         yield got(f"target of {length} bytes", asking(b"GET /" + b"a" * length))
-        yield got(f"query of {length} bytes", asking(b"GET /?" + b"%41" * (length // 3)))
-    yield got("target beyond the limit", asking(b"GET /" + b"a" * 17000), own="heads beyond the limits")
+        yield got(f"query of {length} bytes", asking(b"GET /?" + b"%41" * ((length - 2) // 3)))
+    yield got("target beyond the limit", asking(b"GET /" + b"a" * LIMIT), own="heads beyond the limits")
 
 
 # -- request fields -----------------------------------------------------------------------------------------
@@ -173,9 +177,9 @@ FIELDS: dict[str, list[bytes]] = {
     "Expect without a body": [b"Expect: 100-continue"],
     "Expect of something else": [b"Expect: tea"],
     "Content-Type and -Encoding without a body": [b"Content-Type: a/b; c=d", b"Content-Encoding: br"],
-    "120 fields": [b"X-%d: %d" % (number, number) for number in range(120)],
+    "128 fields": [b"X-%d: %d" % (number, number) for number in range(127)],
     "a field of 8000 bytes": [b"X: " + b"a" * 8000],
-    "a field of 16000 bytes": [b"X: " + b"a" * 16000],
+    "a field of 16 KiB": [b"X: " + b"a" * (LIMIT - 1)],
     "48 KB of fields": [b"X-%d: %s" % (number, b"a" * 4000) for number in range(12)],
     "a name of 8000 bytes": [b"X" * 8000 + b": 1"],
 }
@@ -206,12 +210,16 @@ def fields() -> Iterable[Exchange]:
     yield got("fields: Host with a port", asking(b"GET /", host=b"shop.test:80"))
     yield got("fields: Host with an address", asking(b"GET /", host=b"[::1]:8080"))
     yield got("fields: empty Host", asking(b"GET /", b"Host:", host=b""))
+    yield got("no Host", asking(b"GET /", host=b""), own="no Host, or two")
+    yield got("two Hosts", asking(b"GET /", b"Host: other.test"), own="no Host, or two")
     for line in TWICE:
         yield got(f"twice {line.decode()}", asking(b"GET /", line, line), own="fields that come once")
     yield got(
-        "a field beyond the limit", asking(b"GET /", b"X: " + b"a" * 17000), own="heads beyond the limits"
+        "a field beyond the limit",
+        asking(b"GET /", b"X: " + b"a" * (LIMIT + 1)),
+        own="heads beyond the limits",
     )
-    yield got("129 fields", asking(b"GET /", *[b"X: 1"] * 129), own="fields beyond their number")
+    yield got("129 fields", asking(b"GET /", *[b"X: 1"] * 128), own="fields beyond their number")
     long = [b"X-%d: %s" % (number, b"a" * 8000) for number in range(9)]
     yield got("a head beyond the limit", asking(b"GET /", *long), own="heads beyond the limits")
 

@@ -87,8 +87,8 @@ HEADS: dict[str, list[bytes]] = {
     ],
     "Alt-Svc and Strict-Transport-Security": [b'Alt-Svc: h3=":443"', b"Strict-Transport-Security: max-age=1"],
     "X-Accel and X-Sendfile": [b"X-Accel-Buffering: no", b"X-Accel-Redirect: /x", b"X-Sendfile: /x"],
-    "100 fields": [b"X-%d: %d" % (number, number) for number in range(100)],
-    "a field of 16000 bytes": [b"X: " + b"a" * 16000],
+    "128 fields": [b"X-%d: %d" % (number, number) for number in range(127)],
+    "a field of 16 KiB": [b"X: " + b"a" * 16383],
     "Accept-Ranges": [b"Accept-Ranges: bytes"],
     "Sec-WebSocket-Accept": [b"Sec-WebSocket-Accept: x"],
 }
@@ -101,8 +101,25 @@ def statuses() -> Iterable[Exchange]:
         yield answered(f"status line with {name}", telling(line, body=b"body"))
     for name, lines in HEADS.items():
         yield answered(f"answered with {name}", telling(b"200 OK", *lines, body=b"body"))
+    for name, lines in (
+        ("129 fields", [b"X: 1"] * 128),
+        ("a field beyond the limit", [b"X: " + b"a" * 16385]),
+    ):
+        beyond = telling(b"200 OK", *lines, body=b"body")
+        yield got(
+            f"answered with {name}",
+            asking(b"GET /"),
+            answer=("body", beyond),
+            own="answers beyond the limits",
+        )
     for name in ("several Set-Cookie lines", "Connection: close", "odd case"):
         yield answered(f"404 with {name}", telling(b"404 Not Found", *HEADS[name], body=b"none"))
+    for lines in (
+        [b"Upgrade: WebSocket", b"Connection: Upgrade"],
+        [b"Upgrade: TLS/1.0", b"Connection: Upgrade"],
+    ):
+        told = lines[0].decode()
+        yield answered(f"426 with {told}", telling(b"426 Upgrade Required", *lines, b"X: 1", body=b"no"))
     for version in (b"HTTP/1.0", b"HTTP/1.1"):
         name = version.decode()
         yield answered(f"{name} with a length", telling(b"200 OK", body=b"body", version=version))
@@ -205,4 +222,4 @@ def answers() -> Iterable[Exchange]:
         asking(b"POST /", CHUNKED[:-2], body=chunks(every)),
         answer=("body", telling(b"200 OK", body=every)),
     )
-    yield answered("two responses' worth of bytes", telling(b"200 OK", body=b"one"), "close")
+    yield answered("a length, and the end at once", telling(b"200 OK", body=b"one"), "close")

@@ -19,11 +19,13 @@ from proxy.core.plan import Role, Stage
 from proxy.core.report import Outcome, StageOutcome
 from proxy.telemetry import DepartureFacts, SessionReport, summary
 from proxy.telemetry.metrics import Metrics
+from tests.differential.allowed import OWN, REQUEST_RULES, RESPONSE_RULES
 from tests.telemetry.reports import Recorded, closed, open_session, report, request, telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+HTTP = ROOT / "docs" / "http.md"
 PAGES = sorted(
     page for pattern in ("*.md", "docs/*.md", "policies/*.md", "deploy/*.md") for page in ROOT.glob(pattern)
 )
@@ -408,3 +410,18 @@ def test_every_file_of_the_core_is_in_the_architecture_page():
     }
     told = {word for row in rows(section(ARCHITECTURE, "The core, file by file")) for word in words(row[0])}
     assert told == files
+
+
+# -- plain HTTP ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heading", "rules"),
+    [
+        ("What differs in a request", REQUEST_RULES),
+        ("What differs in a response", RESPONSE_RULES),
+        ("What the gate answers itself", OWN),
+    ],
+)
+def test_the_page_on_http_lists_exactly_the_differences_that_the_differential_test_allows(heading, rules):
+    assert sorted(row[0] for row in rows(section(HTTP, heading))) == sorted(rules)
