@@ -209,9 +209,9 @@ def fields() -> Iterable[Exchange]:
     yield got("fields: Host last", asking(b"GET /", b"X-A: 1", b"hOST: other.test:8080", host=b""))
     yield got("fields: Host with a port", asking(b"GET /", host=b"shop.test:80"))
     yield got("fields: Host with an address", asking(b"GET /", host=b"[::1]:8080"))
-    yield got("fields: empty Host", asking(b"GET /", b"Host:", host=b""))
-    yield got("no Host", asking(b"GET /", host=b""), own="no Host, or two")
-    yield got("two Hosts", asking(b"GET /", b"Host: other.test"), own="no Host, or two")
+    yield got("an empty Host", asking(b"GET /", b"Host:", host=b""), own="no valid Host, or two")
+    yield got("no Host", asking(b"GET /", host=b""), own="no valid Host, or two")
+    yield got("two Hosts", asking(b"GET /", b"Host: other.test"), own="no valid Host, or two")
     for line in TWICE:
         yield got(f"twice {line.decode()}", asking(b"GET /", line, line), own="fields that come once")
     yield got(
