@@ -188,6 +188,18 @@ class FrameWalker:
         return self._left or bool(self._head)
 
     @property
+    def unseen(self) -> int:
+        """How many bytes of payload may pass next without being fed, and then told to `skip`."""
+        return self._left if self._plain else 0
+
+    def skip(self, size: int) -> None:
+        """Take it that so many bytes have passed; at most `unseen`."""
+        self._left -= size
+        self.payload_bytes += size
+        if size and not self._left:
+            self._end_frame()
+
+    @property
     def settled(self) -> int:
         """Frames begun, without one that is kept back until it is clear whether it is to be cut out."""
         return self.frames - (self._held is not None and not self._head)

@@ -14,6 +14,7 @@ from proxy.core.frames import PING, frame
 from proxy.core.plan import Role
 from proxy.edge.ends import last_words
 from proxy.edge.shared import mask_key, nonce
+from proxy.edge.splicing import LONG_CHUNK, Spliced, spliceable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +144,7 @@ class Relay(asyncio.Protocol):
     `said_s`: when it last said something that passed, on the monotonic clock. `holds`: why it is not read.
     """
 
-    __slots__ = ("_owner", "_write", "holds", "other", "role", "said_s", "transport", "walker")
+    __slots__ = ("_owner", "_splices", "_write", "holds", "other", "role", "said_s", "transport", "walker")
 
     def __init__(
         self, role: Role, transport: asyncio.Transport, walker: FrameWalker, owner: RelayOwner = NOBODY
@@ -156,6 +157,7 @@ class Relay(asyncio.Protocol):
         self.holds = 0
         self.said_s = monotonic()
         self._write: Callable[[bytes], None] = _discard
+        self._splices = False  # long messages may go by `Spliced`
 
     def join(self, other: Relay, *, writing_paused: bool) -> None:
         """Make `other` the leg to which this one's bytes go. `writing_paused`: its buffer is full already.
@@ -164,6 +166,7 @@ class Relay(asyncio.Protocol):
         """
         self.other = other
         self._write = other.transport.write
+        self._splices = True
         if writing_paused:
             self.hold(Hold.SLOW_PEER)
         else:
@@ -172,6 +175,12 @@ class Relay(asyncio.Protocol):
     def mute(self) -> None:
         """Pass on nothing more of what this leg says; it is read, walked and counted still."""
         self._write = _discard
+        self._splices = False
+
+    def write_by(self, write: Callable[[bytes], None]) -> None:
+        """Let `write` pass on what this leg says, unless it is muted."""
+        if self._splices:
+            self._write = write
 
     def hand_to(self, owner: RelayOwner) -> None:
         """Let somebody else take care of this leg from now on."""
@@ -180,7 +189,7 @@ class Relay(asyncio.Protocol):
     def release(self) -> None:
         """Let go of everything: the connection is over, and circles would wait for the garbage collector."""
         self.other = None
-        self._write = _discard
+        self.mute()
         self._owner = NOBODY
 
     def data_received(self, data: bytes) -> None:
@@ -192,6 +201,19 @@ class Relay(asyncio.Protocol):
             self.said_s = monotonic()
         if walker.notices:
             self._owner.control_passed(self)
+        if len(data) >= LONG_CHUNK and self._splices:
+            self._splice()
+
+    def _splice(self) -> None:
+        """Let the kernel move what is to come, if it can, and if nobody else stands before this relay."""
+        if self.other is None or self.transport.get_protocol() is not self:
+            return
+        legs = (self.transport, self.other.transport)
+        if any(leg.is_closing() for leg in legs):
+            return
+        self._splices = spliceable(*legs)
+        if self._splices:
+            Spliced(self, self.other.transport)
 
     def ping(self) -> bytes:
         """Ping this leg's peer; its pong is cut out of what it says. Return the payload that it will have."""

@@ -99,6 +99,45 @@ def test_any_cut_gives_the_same_counts_boundaries_and_output(sequence, points, b
     assert sum(n.own for n in walker.notices) == int(cut)
 
 
+@settings(max_examples=300, deadline=None)
+@given(messages(), st.lists(st.integers(0, 200_000), max_size=30))
+def test_payload_that_is_skipped_counts_as_if_it_had_been_fed(sequence, points):
+    pieces, text, binary, total = sequence
+    wire = b"".join(piece for piece, _ in pieces)
+    walker, fed, skipped = FrameWalker(), b"", b""
+    at = 0
+    for chunk in cuts_of(wire, points):
+        size = min(len(chunk), walker.unseen)
+        walker.skip(size)
+        skipped += chunk[:size]
+        if size < len(chunk):
+            assert walker.feed(chunk[size:]) == chunk[size:]
+            fed += chunk[size:]
+        at += len(chunk)
+        whole = FrameWalker()
+        whole.feed(wire[:at])
+        assert (walker.rest, walker.torso, walker.at_boundary) == (whole.rest, whole.torso, whole.at_boundary)
+        assert walker.notices == whole.notices
+    assert len(fed) + len(skipped) == len(wire)
+    assert (walker.text, walker.binary, walker.payload_bytes) == (text, binary, total)
+    assert walker.frames == len(pieces)
+
+
+def test_nothing_is_unseen_that_somebody_looks_at():
+    walker = FrameWalker()
+    assert walker.unseen == 0
+    walker.feed(frame(PING, bytes(100))[:50])
+    assert walker.unseen == 0  # a control frame
+    walker.feed(frame(PING, bytes(100))[50:] + frame(TEXT, bytes(1000))[:3])
+    assert walker.unseen == 0  # a header
+    walker.feed(frame(TEXT, bytes(1000))[3:10])
+    assert walker.unseen == 994
+    walker.message_bytes = 1000
+    walker.feed(bytes(994) + frame(TEXT, bytes(2000))[:10])
+    assert walker.too_big
+    assert walker.unseen == 0
+
+
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=20))
 @settings(max_examples=300, deadline=None)
 def test_garbage_passes_through_unchanged_however_it_is_cut(garbage, points):

@@ -343,7 +343,8 @@ async def standing(folder: Path, upstream: Backend | int, policy: str = POLICY) 
 async def vanish(*peers: Peer) -> None:
     """End these connections without a word."""
     for peer in peers:
-        peer.transport.abort()
+        if not peer.lost:  # asyncio's transports fail when they are flushed, closed and then aborted
+            peer.transport.abort()
         await peer.gone()
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import trustme
 
 from proxy.core.adaptive import LearnedWindow
 from proxy.core.departure import LearnedQuiet
 from proxy.core.frames import BINARY, CONTINUATION, PONG, TEXT, FrameWalker, close_frame, frame
 from proxy.core.plan import Role, WindowPlan
 from proxy.edge.joined import Joined
-from proxy.edge.relay import Held
+from proxy.edge.relay import Held, Relay
+from proxy.edge.splicing import Spliced
 from proxy.policy import load
 from proxy.telemetry import SessionReport
 from tests.edge.peers import MASK, Peer, bye, eventually, said, vanish
@@ -68,11 +71,32 @@ async def leg(role: Role) -> tuple[Held, Peer]:
     return held, peer
 
 
+async def tls_leg() -> tuple[Held, Peer]:
+    """The same to an upstream over TLS."""
+    authority, loop = trustme.CA(), asyncio.get_running_loop()
+    theirs, ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("backend.test").configure_cert(theirs)
+    authority.configure_trust(ours)
+    peer, held = Peer(masks=False, pongs=False), Held(Role.UPSTREAM, Nobody())
+    server = await loop.create_server(lambda: peer, "127.0.0.1", 0, ssl=theirs)
+    where = server.sockets[0].getsockname()
+    held.transport, _ = await loop.create_connection(
+        lambda: held, *where, ssl=ours, server_hostname="backend.test"
+    )
+    await eventually(lambda: hasattr(peer, "transport"))
+    server.close()
+    return held, peer
+
+
 @asynccontextmanager
-async def opened(*, pongs: bool = False) -> AsyncIterator[Open]:
+async def opened(
+    *, pongs: bool = False, tls: bool = False, message_bytes: int | None = None
+) -> AsyncIterator[Open]:
     client, client_peer = await leg(Role.CLIENT)
-    upstream, upstream_peer = await leg(Role.UPSTREAM)
+    upstream, upstream_peer = await (tls_leg() if tls else leg(Role.UPSTREAM))
     walkers = (FrameWalker(), FrameWalker())
+    for walker in walkers:
+        walker.message_bytes = message_bytes
     if pongs:
         for walker in walkers:
             walker.expect_pong(NONCE)
@@ -102,9 +126,23 @@ def traffic(count: int, *, masked: bool) -> bytes:
     return b"".join(parts)
 
 
-def test_bytes_go_through_as_they_came_both_ways_at_once(run_on_both):
+def splice(joined: Joined) -> None:
+    """Let the kernel move what is long, both ways, without waiting for long chunks."""
+    for relay, to in ((joined.client, joined.upstream), (joined.upstream, joined.client)):
+        Spliced(relay, to.transport)
+
+
+def long(seed: int, size: int, *, masked: bool = False) -> bytes:
+    """A long message of its own."""
+    return frame(BINARY, random.Random(seed).randbytes(size), mask=MASK if masked else None)
+
+
+@pytest.mark.parametrize("spliced", [False, True])
+def test_bytes_go_through_as_they_came_both_ways_at_once(spliced, run_on_both):
     async def main():
         async with opened() as session:
+            if spliced:
+                splice(session.joined)
             up, down = traffic(60, masked=True), traffic(61, masked=False)
             session.client.send(up)
             session.upstream.send(down)
@@ -114,10 +152,13 @@ def test_bytes_go_through_as_they_came_both_ways_at_once(run_on_both):
     run_on_both(main())
 
 
+@pytest.mark.parametrize("spliced", [False, True])
 @pytest.mark.parametrize("reader", ["client", "upstream"])
-def test_a_slow_reader_holds_the_other_leg_and_memory_stays_bounded(reader, run_on_both):
+def test_a_slow_reader_holds_the_other_leg_and_memory_stays_bounded(reader, spliced, run_on_both):
     async def main():
         async with opened() as session:
+            if spliced:
+                splice(session.joined)
             slow, fast = session.client, session.upstream
             towards, source = session.joined.client.transport, session.joined.upstream.transport
             if reader == "upstream":
@@ -149,6 +190,133 @@ def test_a_slow_reader_holds_the_other_leg_and_memory_stays_bounded(reader, run_
             await slow.until(take)
             assert heard == message * 80
             assert high <= worst <= high + 512 * 1024  # one read beyond the watermark, never more
+
+    run_on_both(main())
+
+
+def stands(relay: Relay) -> type:
+    """What has a relay's place on its transport, or the relay itself."""
+    return type(relay.transport.get_protocol())
+
+
+def test_long_messages_are_spliced_and_short_ones_are_not(run_on_both):
+    async def main():
+        async with opened() as session:
+            relay = session.joined.client
+            message = long(1, 60_000, masked=True)
+            relay.data_received(message)  # as one chunk, which the kernel might have cut
+            assert stands(relay) is Spliced
+            assert await session.upstream.exactly(len(message)) == message
+            for seed in range(4):
+                message = long(seed, 300_000, masked=True)
+                session.client.send(message)
+                assert await session.upstream.exactly(len(message)) == message
+            assert relay.walker.binary == 5
+            assert relay.walker.payload_bytes == 60_000 + 4 * 300_000
+            for _ in range(5):
+                session.client.say("short")
+                assert await session.upstream.exactly(11) == said("short")
+            assert stands(relay) is Relay
+
+    run_on_both(main())
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 5, 9, 13])
+def test_a_header_cut_by_the_end_of_what_was_read_is_walked_before_anything_is_spliced(after, run_on_both):
+    async def main():
+        async with opened() as session:
+            splice(session.joined)
+            first = frame(BINARY, bytes(4096 - 8 - after), mask=MASK)  # one is read up to `after` of the next
+            assert len(first) == 4096 - after
+            wire = first + long(1, 100_000, masked=True) + said("last")
+            session.client.send(wire)
+            assert await session.upstream.exactly(len(wire)) == wire
+            walker = session.joined.client.walker
+            assert (walker.binary, walker.text, walker.rest) == (2, 1, 0)
+
+    run_on_both(main())
+
+
+def test_what_is_over_the_limit_is_not_spliced(run_on_both):
+    async def main():
+        async with opened(message_bytes=100_000) as session:
+            splice(session.joined)
+            begun = frame(BINARY, bytes(60_000), mask=MASK, fin=False)
+            session.client.send(begun + frame(CONTINUATION, bytes(60_000), mask=MASK))
+            assert await session.upstream.exactly(len(begun)) == begun
+            assert (await session.client.exactly(4))[2:] == (1009).to_bytes(2, "big")
+            assert not session.upstream.raw
+
+    run_on_both(main())
+
+
+def test_nothing_is_spliced_to_an_upstream_over_tls(run_on_both):
+    async def main():
+        async with opened(tls=True) as session:
+            message = long(1, 300_000, masked=True)
+            session.joined.client.data_received(message)
+            assert stands(session.joined.client) is Relay
+            session.client.send(message)
+            assert await session.upstream.exactly(2 * len(message)) == message * 2
+
+    run_on_both(main())
+
+
+@pytest.mark.parametrize("leave", [Peer.close, Peer.reset])
+@pytest.mark.parametrize(
+    "size", [4096, 100_000]
+)  # 4096: all that is read; what is found behind it is the end
+def test_an_upstream_lost_inside_a_frame_that_is_spliced(size, leave, run_on_both):
+    async def main():
+        async with opened() as session:
+            splice(session.joined)
+            session.joined.upstream.transport.pause_reading()
+            torso = long(1, 200_000)[:size]
+            session.upstream.send(torso)
+            await eventually(lambda: not session.upstream.transport.get_write_buffer_size())
+            leave(session.upstream)
+            await session.upstream.gone()
+            session.joined.upstream.transport.resume_reading()
+            assert await session.client.end() == torso
+            session.client.close()
+            report = await session.report
+            assert (report.ended_by, report.reason) == ("upstream", "eof" if leave is Peer.close else "reset")
+
+    run_on_both(main())
+
+
+@pytest.mark.parametrize("leave", [Peer.close, Peer.reset])
+def test_a_client_that_is_gone_takes_nothing_of_what_is_spliced_to_it(leave, run_on_both):
+    async def main():
+        async with opened() as session:
+            splice(session.joined)
+            message = long(1, 1_000_000)
+            session.upstream.send(message[:-1])
+            await session.client.exactly(100_000)
+            leave(session.client)
+            session.upstream.send(message[-1:])
+            session.upstream.close()
+            assert (await session.report).ended_by == "client"
+
+    run_on_both(main())
+
+
+def test_a_gate_that_stops_lets_the_frame_pass_that_is_spliced_and_no_more(run_on_both):
+    async def main():
+        async with opened() as session:
+            splice(session.joined)
+            message = long(1, 200_000)
+            session.upstream.send(message[:100_000])
+            assert await session.client.exactly(100_000) == message[:100_000]
+            session.joined.end("drain", 1012)
+            session.upstream.send(message[100_000:], long(2, 200_000))
+            rest = message[100_000:] + close_frame(1012)
+            assert await session.client.exactly(len(rest)) == rest
+            session.client.close()
+            session.upstream.close()
+            await session.client.end()
+            assert (await session.report).upstream.binary_messages == 2
+            assert not session.client.raw
 
     run_on_both(main())
 
