@@ -1,10 +1,12 @@
-"""Who may come in: origins, hosts, limits, and whose client is counted. Pure; the edge answers."""
+"""Who may come in: origins, hosts, limits, whose client is counted, tokens. Pure; the edge answers."""
 
 from __future__ import annotations
 
+from proxy.guard.claims import alias, claim_fields, without_spoofed
 from proxy.guard.client import client_address
 from proxy.guard.denial import Denial
 from proxy.guard.host import bad_host, host_denied
+from proxy.guard.keys import BadKeyError, Key, fitting, key_set, read_keys
 from proxy.guard.limits import (
     HEADER_BYTES,
     Clients,
@@ -17,21 +19,43 @@ from proxy.guard.limits import (
     raise_descriptor_limit,
 )
 from proxy.guard.origin import asked_host, origin_denied
+from proxy.guard.paths import path_denied
+from proxy.guard.refusal import Answer, Reason, RefusedError, answer_to
+from proxy.guard.tokens import Found, find_token
+from proxy.guard.verify import expiry_s, stated, verified
 
 __all__ = [
     "HEADER_BYTES",
+    "Answer",
+    "BadKeyError",
     "Clients",
     "Denial",
+    "Found",
+    "Key",
     "Limit",
     "Load",
     "Quieter",
+    "Reason",
+    "RefusedError",
+    "alias",
+    "answer_to",
     "asked_host",
     "bad_host",
+    "claim_fields",
     "client_address",
+    "expiry_s",
+    "find_token",
+    "fitting",
     "head_bytes",
     "host_denied",
+    "key_set",
     "limit_reached",
     "most_sessions",
     "origin_denied",
+    "path_denied",
     "raise_descriptor_limit",
+    "read_keys",
+    "stated",
+    "verified",
+    "without_spoofed",
 ]

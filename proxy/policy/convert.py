@@ -23,15 +23,21 @@ from proxy.policy.settings import (
     DrainSettings,
     GuardSettings,
     HttpSettings,
+    JwksSettings,
+    JwtSettings,
+    KeySource,
     LimitSettings,
     SessionSettings,
     Settings,
     TlsSettings,
+    TokenSource,
     UpstreamSettings,
 )
 
 if TYPE_CHECKING:
     from typing import TypeAlias
+
+    from proxy.policy.jwt import Jwt
 
     _Budgeted: TypeAlias = model.FixedDelay | model.Propagation | model.Validation | model.Announcement
 
@@ -82,6 +88,7 @@ def _guard(guard: model.Guard) -> GuardSettings:
         origins=None if guard.origins is None else frozenset(guard.origins),
         origin_required=guard.origin_required,
         hosts=None if guard.hosts is None else frozenset(guard.hosts),
+        jwt=None if guard.jwt is None else _jwt(guard.jwt),
     )
 
 
@@ -98,6 +105,30 @@ def _departure(departure: model.Departure) -> DeparturePlan:
 def _keepalive(leg: model.KeepaliveLeg) -> KeepalivePlan:
     interval_ms = None if leg.interval_s is None else leg.interval_s * 1000
     return KeepalivePlan(interval_ms, leg.timeout_s * 1000)
+
+
+def _jwt(jwt: Jwt) -> JwtSettings:
+    return JwtSettings(
+        sources=tuple(
+            TokenSource(each.from_, each.name or "", each.prefix or "", each.encoding == "base64url")
+            for each in jwt.sources
+        ),
+        algorithms=tuple(dict.fromkeys(jwt.algorithms)),
+        keys=tuple(
+            KeySource(each.kind == "secret", each.file, each.env, each.encoding == "base64", each.kid)
+            for each in jwt.keys
+        ),
+        jwks=None if jwt.jwks is None else JwksSettings(**jwt.jwks.model_dump()),
+        audience=tuple(jwt.audience),
+        issuer=tuple(jwt.issuer),
+        leeway_s=jwt.leeway_s,
+        required=tuple(jwt.required),
+        max_bytes=jwt.max_bytes,
+        http=jwt.http,
+        close_code=jwt.close_code if jwt.on_failure == "close" else None,
+        expiry_code=jwt.expiry_code if jwt.close_at_expiry else None,
+        claims_to_headers=tuple(jwt.claims_to_headers.items()),
+    )
 
 
 def _leg(leg: model.Leg) -> LegPlan:

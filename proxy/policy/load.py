@@ -12,6 +12,7 @@ from proxy.policy.consistency import OF_THE_PROCESS, conflicts, route_conflicts
 from proxy.policy.convert import to_settings
 from proxy.policy.dump import dump
 from proxy.policy.explain import validate
+from proxy.policy.files import anchored, named_files
 from proxy.policy.problems import PolicyError, Problem, either, show
 from proxy.policy.routes import compile_pattern
 from proxy.policy.settings import ANY_PATH, Policy, Route
@@ -43,13 +44,12 @@ class Reading:
     files: Mapping[Path, str | None]
 
     def same(self, other: Reading) -> bool:
-        """Whether both decide the same: an equal policy, and the same authorities to trust."""
+        """Whether both decide the same: an equal policy, and the same authorities and keys to trust."""
         return self.policy == other.policy and self._trusted == other._trusted
 
     @property
-    def _trusted(self) -> str | None:
-        ca_file = self.policy and self.policy.default.settings.upstream.tls.ca_file
-        return self.files.get(Path(ca_file)) if ca_file else None
+    def _trusted(self) -> list[str | None]:
+        return [self.files.get(file) for file in named_files(self.policy)] if self.policy else []
 
 
 class _Notes:
@@ -100,8 +100,8 @@ def examine(name_or_path: str, name: str = "") -> Reading:
     """
     notes = _Notes()
     policy = _loaded(name_or_path, name, notes)
-    if policy is not None and (ca_file := policy.default.settings.upstream.tls.ca_file):
-        notes.files[Path(ca_file)] = digest(Path(ca_file))
+    if policy is not None:
+        notes.files |= {file: digest(file) for file in named_files(policy)}
     return Reading(policy, tuple(_in_order(notes.problems)), notes.files)
 
 
@@ -209,16 +209,7 @@ def _read(file: Path, layer: int, notes: _Notes) -> Node | None:
         return None
     tree, wrong = read(text, str(file), layer)
     problems += wrong
-    return tree and _anchored(tree, file.parent)
-
-
-def _anchored(tree: Node, folder: Path) -> Node:
-    """Make a relative `ca_file` relative to the policy file that has it."""
-    tls = tree.find("upstream.tls")
-    ca_file = tls and tls.entries().get("ca_file")
-    if tls and ca_file and isinstance(ca_file.value, str) and ca_file.value:
-        tls.entries()["ca_file"] = replace(ca_file, value=str(folder.absolute() / ca_file.value))
-    return tree
+    return tree and anchored(tree, file.parent)
 
 
 def _overridden(tree: Node, problems: list[Problem]) -> list[Document]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, PlainValidator, Tag
 
+from proxy.policy.jwt import Jwt  # noqa: TC001 - pydantic reads the annotation
+from proxy.policy.kinds import STRICT, FilePath, LongS, SentCloseCode
 from proxy.policy.origins import HOST_FORM, ORIGIN_FORM, checked_host, checked_origin
 from proxy.policy.routes import checked_pattern, checked_rewrite
 
@@ -22,7 +24,6 @@ Status: TypeAlias = Annotated[int, Field(ge=400, le=599)]
 HeldBytes: TypeAlias = Annotated[int, Field(ge=1024, le=1 << 30)]
 HeaderBytes: TypeAlias = Annotated[int, Field(ge=1024, le=1 << 20)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10_000_000)]
-LongS: TypeAlias = Annotated[float, Field(ge=0.01, le=604_800)]
 QuietMs: TypeAlias = Annotated[float, Field(ge=0, le=60_000)]
 OnExpiry: TypeAlias = Literal["proceed", "fail"]
 JsonPath: TypeAlias = Annotated[
@@ -32,7 +33,6 @@ Subprotocol: TypeAlias = Annotated[
     str,
     Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$", description="a subprotocol name (RFC 6455 11.3.4)"),
 ]
-FilePath: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096, description="the path of a file")]
 ServerName: TypeAlias = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9._:-]{1,253}$", description="a host name or address")
 ]
@@ -54,24 +54,8 @@ JsonValue: TypeAlias = Annotated[
 ]
 
 
-_SENDABLE = "1000 to 1003, 1007 to 1014 or 3000 to 4999"
-
-
-# RFC 6455 section 7.4.1: 1004 is reserved; 1005, 1006 and 1015 "MUST NOT be set as a status code in a Close
-# control frame by an endpoint".
-def _sendable(code: int) -> int:
-    if code in {1004, 1005, 1006} or code in range(1015, 3000):
-        raise ValueError(f"a whole number: {_SENDABLE}")
-    return code
-
-
-SentCloseCode: TypeAlias = Annotated[
-    int, Field(ge=1000, le=4999, description=_SENDABLE), AfterValidator(_sendable)
-]
-
-
 class _Keys(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = STRICT
 
 
 class FixedDelay(_Keys):
@@ -213,6 +197,7 @@ class Guard(_Keys):
     origins: Annotated[list[Origin], Field(max_length=256)] | None
     origin_required: bool
     hosts: Annotated[list[Host], Field(max_length=256)] | None
+    jwt: Jwt | None
 
 
 class Session(_Keys):

@@ -51,15 +51,85 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSource:
+    """One place where a client may put its token.
+
+    `place`: `authorization`, `subprotocol` (`prefix` before it, base64url once more if `encoded`), or
+    `cookie` and `query` (by its `name`).
+    """
+
+    place: str
+    name: str = ""
+    prefix: str = ""
+    encoded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeySource:
+    """Where a key that tokens are checked by is read from: a `file`, or an environment variable `env`.
+
+    `secret`: a shared secret (`encoded`: in base64); otherwise a public key in PEM. `kid`: its id, if it has
+    one.
+    """
+
+    secret: bool
+    file: str | None = None
+    env: str | None = None
+    encoded: bool = False
+    kid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JwksSettings:
+    """A key set that is fetched from `url`.
+
+    It is fetched anew when it is older than `cache_s`, or for a key id that it does not have, at most every
+    `min_refresh_s`. While it cannot be fetched, what there is is good for `stale_s` more.
+    """
+
+    url: str
+    ca_file: str | None
+    cache_s: float
+    min_refresh_s: float
+    stale_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JwtSettings:
+    """How tokens are checked. Empty `audience`: tokens for somebody by name are refused; empty `issuer`: any.
+
+    `expiry_code`: Close code for a session whose token expires, None: it goes on. `close_code`: Close code
+    for those without a good token after a 101, None: they get an HTTP status.
+    """
+
+    sources: tuple[TokenSource, ...]
+    algorithms: tuple[str, ...]
+    keys: tuple[KeySource, ...]
+    jwks: JwksSettings | None
+    audience: tuple[str, ...]
+    issuer: tuple[str, ...]
+    leeway_s: float
+    required: tuple[str, ...]
+    max_bytes: int
+    http: bool
+    close_code: int | None
+    expiry_code: int | None
+    claims_to_headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GuardSettings:
     """Who may come in: which origins (None: any), whether there has to be one, for which hosts (None: any).
 
-    Both are in the one spelling of `policy.origins`. `hosts` is the same in all routes.
+    Both are in the one spelling of `policy.origins`. `hosts` is the same in all routes. `jwt`: how tokens are
+    checked, None: not at all.
     """
 
     origins: frozenset[str] | None
     origin_required: bool
     hosts: frozenset[str] | None
+    jwt: JwtSettings | None = None
 
     @property
     def judges_origins(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic_core import PydanticUndefined
 
-from proxy.policy import keys, load, model, presets
+from proxy.policy import jwt, keys, load, model, presets
 
 README = presets()["production"].parent / "README.md"
 PRESETS = ["development", "testing", "staging", "production", "classic"]
@@ -24,6 +24,16 @@ _OPTIONAL = {
     "handshake.<leg>.announcement.json.path": (model.JsonMessage, "path"),
     "handshake.<leg>.announcement.json.equals": (model.JsonMessage, "equals"),
 } | {f"routes[].{name}": (model.Route, name) for name in model.Route.model_fields}
+_OPTIONAL |= {
+    f"guard.jwt.{path}{field.alias or name}": (owner, name)
+    for path, owner in (
+        ("", jwt.Jwt),
+        ("sources[].", jwt.TokenSource),
+        ("keys[].", jwt.TokenKey),
+        ("jwks.", jwt.KeySet),
+    )
+    for name, field in owner.model_fields.items()
+}
 
 
 def table(heading: str) -> list[list[str]]:

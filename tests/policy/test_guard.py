@@ -83,7 +83,7 @@ def test_what_is_no_host_is_reported_with_what_one_is_like(host, errors):
 def test_hosts_are_the_same_for_all_routes(errors):
     assert errors("routes:\n  - path: /a\n    guard:\n      hosts: [a]\n") == [
         "gate.yaml:4: routes[0].guard.hosts: found a key that a route cannot override, expected"
-        " origins or origin_required (guard.hosts at the top is for all routes)"
+        " origins, origin_required or jwt (guard.hosts at the top is for all routes)"
     ]
 
 
