@@ -9,9 +9,11 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
 import ssl
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
@@ -19,9 +21,11 @@ from aiohttp import web
 from proxy import __version__
 from proxy.admin import EventFeed, Health, LegSnapshot, SessionSnapshot, build, health
 from proxy.core.plan import Role
+from proxy.edge.auth import load_materials
 from proxy.edge.http import upstream_tls
 from proxy.edge.shared import Shared, now_ms
 from proxy.generation import Generation
+from proxy.guard import BadKeyError
 from proxy.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -29,9 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from proxy.admin import AdminAccess
+    from proxy.edge.auth import Material
     from proxy.edge.session import Session
     from proxy.edge.upstream import Upstream
-    from proxy.policy import Policy
+    from proxy.policy import JwtSettings, Policy
 
 _log = logging.getLogger("readygate.server")
 _BACKLOG = 4096
@@ -63,6 +68,7 @@ class Prepared:
 
     policy: Policy
     tls: ssl.SSLContext | None
+    materials: Mapping[JwtSettings, Material]
 
 
 class Gate:
@@ -72,12 +78,17 @@ class Gate:
     """
 
     def __init__(
-        self, upstream: Upstream, policy: Policy, telemetry: Telemetry, tls: ssl.SSLContext | None
+        self,
+        upstream: Upstream,
+        policy: Policy,
+        telemetry: Telemetry,
+        tls: ssl.SSLContext | None,
+        materials: Mapping[JwtSettings, Material] = MappingProxyType({}),
     ) -> None:
         self._telemetry = telemetry
         self.feed = EventFeed()
         telemetry.listeners.append(self.feed.publish)
-        self._shared = Shared(upstream, tls, policy, telemetry)
+        self._shared = Shared(upstream, tls, policy, telemetry, materials)
         self._scheme = "http"
         self._generations: list[Generation] = []  # the last one serves
         self._admin_server: web.Server | None = None
@@ -87,11 +98,11 @@ class Gate:
     @classmethod
     def build(cls, upstream: Upstream, policy: Policy, environ: Mapping[str, str]) -> Self:
         """Make a gate from its settings. Call in a running loop. Raise StartError."""
-        tls = _trust(upstream, policy)
+        prepared = _prepare(upstream, policy)
         telemetry = Telemetry.from_environment(
             environ, version=__version__, upstream=(upstream.host, upstream.port)
         )
-        return cls(upstream, policy, telemetry, tls)
+        return cls(upstream, policy, telemetry, prepared.tls, prepared.materials)
 
     # -- start ----------------------------------------------------------------------------------------------
 
@@ -129,13 +140,13 @@ class Gate:
 
     async def prepare(self, policy: Policy) -> Prepared:
         """Do what may fail for a policy, off the loop. Raise StartError; nothing has changed then."""
-        return Prepared(policy, await asyncio.to_thread(_trust, self._shared.upstream, policy))
+        return await asyncio.to_thread(_prepare, self._shared.upstream, policy)
 
     def switch(self, prepared: Prepared) -> None:
         """Serve new connections, requests and sessions by another policy; open sessions keep theirs."""
         if self._shared.draining:
             return
-        self._shared.switch(prepared.policy, prepared.tls)
+        self._shared.switch(prepared.policy, prepared.tls, prepared.materials)
         self._generations[-1].retire()
         self._generations = [*(each for each in self._generations if not each.over), self._generation()]
 
@@ -239,6 +250,15 @@ class Gate:
         kind = "application/json" if status != 404 else "application/problem+json"  # noqa: PLR2004
         headers = {"Server": "readygate", "Cache-Control": "no-store"}
         return web.Response(status=status, body=body, content_type=kind, headers=headers)
+
+
+def _prepare(upstream: Upstream, policy: Policy) -> Prepared:
+    """Read the files that a policy names, and the keys in the environment. Raise StartError. May block."""
+    tls = _trust(upstream, policy)
+    try:
+        return Prepared(policy, tls, load_materials(policy, os.environ))
+    except BadKeyError as error:
+        raise StartError(str(error)) from None
 
 
 def _trust(upstream: Upstream, policy: Policy) -> ssl.SSLContext | None:

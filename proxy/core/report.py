@@ -65,7 +65,7 @@ class HandshakeReport:
     `close_code` the Close code that ended it after a 101, if one did; `redials` tries beyond the first and
     their causes in order (`refused`, `timeout`, `lost`, `status_503`, `close_1011`, ...). `cause`: why the
     last try failed, when the handshake failed with it. `limit`: which limit refused it before it began.
-    `guard`: what of the request the guard refused (`origin`).
+    `guard`: what of the request the guard refused (`origin`); `auth`: why its token was refused.
     """
 
     outcome: Outcome
@@ -78,3 +78,4 @@ class HandshakeReport:
     cause: str | None = None
     limit: str | None = None
     guard: str | None = None
+    auth: str | None = None

@@ -15,6 +15,7 @@ from aiohttp import ClientError, web
 from aiohttp.http import HttpVersion11
 
 from proxy.core.report import HandshakeReport, Outcome
+from proxy.edge.admit import NO_CLAIMS, authenticate, claims_of, refuse_token, turn_down
 from proxy.edge.exact import ExactResponse
 from proxy.edge.headers import (
     Pair,
@@ -32,12 +33,14 @@ from proxy.edge.switching import Offer
 from proxy.edge.takeover import TakenOver, head_arrived
 from proxy.guard import (
     HEADER_BYTES,
+    RefusedError,
     asked_host,
     bad_host,
     client_address,
     head_bytes,
     host_denied,
     origin_denied,
+    path_denied,
 )
 from proxy.telemetry import RequestFacts, redact
 
@@ -49,9 +52,11 @@ if TYPE_CHECKING:
     from proxy.edge.shared import Shared
     from proxy.guard import Denial, Limit
     from proxy.policy import Route
+    from proxy.telemetry import HandshakeTrace
 
 _log = logging.getLogger("readygate.accept")
 _KEY_BYTES: Final = 16
+_UNAVAILABLE: Final = 503
 _OWN_PATHS: Final = "/_readygate/"
 _TOLD_BYTES: Final = 255
 
@@ -140,10 +145,32 @@ class Acceptor:
             return await self._health(path.removeprefix(_OWN_PATHS))
         route = self._shared.policy.route(path)
         rewritten = route.rewrite(path) + question + query
-        if not asks_for_websocket(request):
-            response = await self._pass(request, rewritten)
-            self._shared.telemetry.metrics.http_request(response.status)
-            return response
+        upgrades = asks_for_websocket(request)
+        if denied := self._path_denied(path, upgrades=upgrades):
+            return self._deny(denied, path)
+        if upgrades:
+            return await self._upgrade(request, route, rewritten, host)
+        response = await self._pass(request, route, rewritten)
+        self._shared.telemetry.metrics.http_request(response.status)
+        return response
+
+    async def _pass(self, request: web.BaseRequest, route: Route, target: str) -> web.StreamResponse:
+        """Answer what is no handshake. Of the limits, the one on its head is for it, too."""
+        if _head(request) > self._shared.policy.default.settings.limits.header_bytes:
+            return self._turn_away(HEADER_BYTES)
+        fields, claims = self._shared.checks.without_spoofed(request.raw_headers), NO_CLAIMS
+        jwt = route.settings.guard.jwt
+        if jwt is not None and jwt.http:
+            try:
+                claims = await claims_of(self._shared.checks.by_pattern[route.pattern], request, target)
+            except RefusedError as refused:
+                return refuse_token(self._shared, refused.reason, route.settings.retry_after_s)
+        return await self._passes.handle(request, target, fields, claims)
+
+    async def _upgrade(
+        self, request: web.BaseRequest, route: Route, target: str, host: str
+    ) -> web.StreamResponse:
+        """Answer what means to be a handshake."""
         try:
             key = check_upgrade(request)
         except BadUpgrade as bad:
@@ -154,13 +181,7 @@ class Acceptor:
             return refused
         if self._shared.draining:
             return _unavailable("the gate is stopping", route.settings.retry_after_s)
-        return await self._serve(request, route, rewritten, key, host)
-
-    async def _pass(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
-        """Answer what is no handshake. Of the limits, the one on its head is for it, too."""
-        if _head(request) > self._shared.policy.default.settings.limits.header_bytes:
-            return self._turn_away(HEADER_BYTES)
-        return await self._passes.handle(request, target)
+        return await self._serve(request, route, target, key, host)
 
     async def _serve(
         self, request: web.BaseRequest, route: Route, target: str, key: bytes, host: str
@@ -173,12 +194,22 @@ class Acceptor:
                 HandshakeReport(Outcome.REJECTED, denied.status, (), (), guard=denied.name), now_ms()
             )
             return self._deny(denied, request.headers.get("Origin", ""))
-        limit = self._shared.limit_reached(facts.client, _head(request))
-        if limit is not None:
-            trace.finish(HandshakeReport(Outcome.REJECTED, limit.status, (), (), limit=limit.name), now_ms())
-            return self._turn_away(limit, route.settings.retry_after_s)
-        offer = self._offer(request, target, key, host)
-        session = Session(self._shared, request, route, offer, trace, facts.client)
+        refused = self._limited(request, route, facts, trace)
+        if refused is not None:
+            return refused
+        offer, expiry = self._offer(request, target, key, host), None
+        if route.settings.guard.jwt is not None:
+            check = self._shared.checks.by_pattern[route.pattern]
+            try:
+                offer, expiry = await authenticate(check, request, offer, trace)
+            except RefusedError as error:
+                retry_after_s = route.settings.retry_after_s
+                return turn_down(self._shared, check, request, offer, trace, error.reason, retry_after_s)
+            # It may have waited for a key. Meanwhile others may have come, or the gate have begun to stop.
+            refused = self._limited(request, route, facts, trace)
+            if refused is not None:
+                return refused
+        session = Session(self._shared, request, route, offer, trace, facts.client, expiry)
         refusal = await session.open()
         if refusal is None:
             return TakenOver()
@@ -186,6 +217,19 @@ class Acceptor:
             return await _refuse(request, refusal, route.settings.retry_after_s)
         finally:
             session.answered()
+
+    def _limited(
+        self, request: web.BaseRequest, route: Route, facts: RequestFacts, trace: HandshakeTrace
+    ) -> web.Response | None:
+        """Return the answer of a limit that is reached, or of a gate that stops; None while there is room."""
+        if self._shared.draining:
+            trace.finish(HandshakeReport(Outcome.FAILED, _UNAVAILABLE, (), ()), now_ms())
+            return _unavailable("the gate is stopping", route.settings.retry_after_s)
+        limit = self._shared.limit_reached(facts.client, _head(request))
+        if limit is None:
+            return None
+        trace.finish(HandshakeReport(Outcome.REJECTED, limit.status, (), (), limit=limit.name), now_ms())
+        return self._turn_away(limit, route.settings.retry_after_s)
 
     def _turn_away(self, limit: Limit, retry_after_s: int | None = None) -> web.Response:
         """Answer a request that a limit refuses: count it, and say it in the log now and then."""
@@ -207,6 +251,11 @@ class Acceptor:
         if hosts is None or own:
             return None
         return host_denied(hosts, host, () if self._first_hop else request.raw_headers)
+
+    def _path_denied(self, path: str, *, upgrades: bool) -> Denial | None:
+        """Return why a request is not taken for its path: where routes differ in the tokens they want."""
+        checks = self._shared.checks
+        return path_denied(path) if (checks.odd_upgrades if upgrades else checks.odd_requests) else None
 
     def _origin_denied(self, request: web.BaseRequest, route: Route, host: str) -> Denial | None:
         """Return why a handshake is refused for its origin."""
@@ -241,8 +290,8 @@ class Acceptor:
 
     def _offer(self, request: web.BaseRequest, target: str, key: bytes, host: str) -> Offer:
         named = host.encode("ascii")
-        raw = with_host(end_to_end(self._headers(request)), named)
-        fields = forwarded(raw, request.remote or "", self._scheme, named)
+        raw = self._shared.checks.without_spoofed(self._headers(request))
+        fields = forwarded(with_host(end_to_end(raw), named), request.remote or "", self._scheme, named)
         offers = ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
         return Offer(
             target=target.encode("utf-8", "surrogateescape"),
@@ -259,6 +308,7 @@ class Acceptor:
         transport = request.transport
         peername = transport.get_extra_info("peername") if transport is not None else None
         peer, port = peername[:2] if isinstance(peername, tuple) else ("", 0)
+        check = self._shared.checks.by_pattern.get(route.pattern)
         return RequestFacts(
             method=request.method,
             target=request.raw_path,
@@ -269,6 +319,8 @@ class Acceptor:
             client=self._client(request),
             peer_port=port,
             scheme=self._scheme,
+            token_names=check.parameters if check is not None else frozenset(),
+            token_prefixes=check.prefixes if check is not None else (),
         )
 
 

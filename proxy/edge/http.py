@@ -39,7 +39,7 @@ from proxy.edge.headers import (
 from proxy.edge.problem import problem
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from proxy.edge.upstream import Upstream
 
@@ -152,14 +152,21 @@ class PassThrough:
         """Close the pooled connections."""
         await self._session.close()
 
-    async def handle(self, request: web.BaseRequest, target: str | None = None) -> web.StreamResponse:
+    async def handle(
+        self,
+        request: web.BaseRequest,
+        target: str | None = None,
+        headers: Sequence[Pair] | None = None,
+        claims: Sequence[Pair] = (),
+    ) -> web.StreamResponse:
         """Answer a request with the upstream's response, or with 400, 405, 501, 502 or 504 problem+json.
 
-        `target` replaces `request.raw_path` (path and query) where a route rewrites it. The calling task is
-        cancelled when the client goes away.
+        `target` replaces `request.raw_path` (path and query) where a route rewrites it, `headers` replaces
+        `request.raw_headers` where the guard changes them; `claims` are the gate's own fields, which no
+        `Connection` of the client's can take away. The calling task is cancelled when the client goes away.
         """
         try:
-            exchange = self._exchange(request, target)
+            exchange = self._exchange(request, target, headers, claims)
         except _BadRequestError as error:
             answer = problem(error.status, "Request cannot be passed on", error.detail)
             answer.force_close()
@@ -170,7 +177,13 @@ class PassThrough:
         finally:
             watch.stop()
 
-    def _exchange(self, request: web.BaseRequest, target: str | None) -> Exchange:
+    def _exchange(
+        self,
+        request: web.BaseRequest,
+        target: str | None,
+        headers: Sequence[Pair] | None,
+        claims: Sequence[Pair],
+    ) -> Exchange:
         if request.method == "CONNECT":
             raise _BadRequestError(405, "CONNECT is for forward proxies.")
         raw = request.raw_headers
@@ -182,7 +195,7 @@ class PassThrough:
         line, authority = origin_form(request.method, request.raw_path)
         if target is not None:
             line = target.encode("utf-8", "surrogateescape")
-        pairs = self._fields(request, authority)
+        pairs = [*self._fields(request, authority, raw if headers is None else headers), *claims]
         expects = (first(pairs, b"expect") or b"").lower() == b"100-continue"
         if not modern:
             # RFC 9110 section 10.1.1: "MUST ignore that expectation" in an HTTP/1.0 request.
@@ -199,9 +212,11 @@ class PassThrough:
             proceed = asyncio.get_running_loop().create_future()
         return Exchange(request, wire, bool(codings), has_body, proceed)
 
-    def _fields(self, request: web.BaseRequest, authority: bytes | None) -> list[Pair]:
+    def _fields(
+        self, request: web.BaseRequest, authority: bytes | None, headers: Sequence[Pair]
+    ) -> list[Pair]:
         """Return the fields for the upstream: end-to-end ones, forwarding ones, and a Host whatever came."""
-        pairs = end_to_end(request.raw_headers)
+        pairs = end_to_end(headers)
         if self._first_hop:
             pairs = without_forwarded(pairs)
         if authority is not None:

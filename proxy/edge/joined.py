@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from proxy.core.departure import LearnedQuiet
     from proxy.core.frames import Control, FrameWalker
     from proxy.edge.relay import Held
+    from proxy.edge.watch import Expiry
     from proxy.policy import Settings
     from proxy.telemetry import EndedBy, EndReason, SessionTrace
 
@@ -59,13 +60,14 @@ class Joined:
         *,
         asked: bool = False,
         age_ms: float = 0.0,
+        expiry: Expiry | None = None,
         answers: tuple[bool | None, bool | None] = (True, True),
         measurable: bool = True,
     ) -> None:
         """Join them.
 
         `asked`: whether something of the client's has just been delivered; `age_ms`: for how long the session
-        exists; `answers`: which legs answered our ping.
+        exists; `expiry`: when its token ends; `answers`: which legs answered our ping.
         """
         client, upstream = legs
         assert client.transport is not None
@@ -91,7 +93,9 @@ class Joined:
         self.client.join(self.upstream, writing_paused=upstream.writing_paused)
         self.upstream.join(self.client, writing_paused=client.writing_paused)
         self._take_places()
-        self._watch = Watch(loop, self, settings, age_ms=age_ms, answers=answers, measurable=measurable)
+        self._watch = Watch(
+            loop, self, settings, age_ms=age_ms, expiry=expiry, answers=answers, measurable=measurable
+        )
         for leg in (self.client, self.upstream):
             if leg.walker.too_big:  # since before the gate opened
                 self._too_big(leg)

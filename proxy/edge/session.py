@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from proxy.edge.dial import Response
     from proxy.edge.shared import Shared
     from proxy.edge.switching import Offer
+    from proxy.edge.watch import Expiry
     from proxy.policy import Route
     from proxy.telemetry import HandshakeTrace, SessionTrace
 
@@ -71,8 +72,8 @@ class Session:
     """One client connection from its upgrade request until both legs are closed."""
 
     __slots__ = (
-        "_accepted", "_answer", "_client", "_closing", "_departing", "_events", "_handshake", "_inbound",
-        "_linger", "_shared", "_timer", "_trace", "_tries", "_upstream",
+        "_accepted", "_answer", "_client", "_closing", "_departing", "_events", "_expiry", "_handshake",
+        "_inbound", "_linger", "_shared", "_timer", "_trace", "_tries", "_upstream",
         "client_address", "id", "joined", "redials", "route", "started_ms",
     )  # fmt: skip
 
@@ -84,6 +85,7 @@ class Session:
         offer: Offer,
         trace: HandshakeTrace,
         client_address: str,
+        expiry: Expiry | None = None,
     ) -> None:
         self.id = next(_ids)
         self.route = route
@@ -91,6 +93,7 @@ class Session:
         self.client_address = intern(client_address)
         self.redials = 0
         self.joined: Joined | None = None
+        self._expiry = expiry
         self._linger: asyncio.TimerHandle | None = None
         self._shared = shared
         self._trace = trace
@@ -406,6 +409,7 @@ class Session:
             self._over,
             asked=asked,
             age_ms=now_ms() - self.started_ms,
+            expiry=self._expiry,
             answers=(handshake.answered(Role.CLIENT), handshake.answered(Role.UPSTREAM)),
             measurable=shared.measurable,
         )

@@ -7,12 +7,14 @@ import os
 import random
 import time
 from collections.abc import Hashable
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from proxy.core.departure import LearnedQuiet
 from proxy.core.early import EarlyTotal
 from proxy.core.handshake import Handshake, learned_windows
 from proxy.edge.acked import measurable
+from proxy.edge.auth import Checks
 from proxy.edge.memory import Tide, release
 from proxy.guard import Clients, Load, Quieter, limit_reached, most_sessions
 
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
     from proxy.core.adaptive import LearnedWindow
     from proxy.core.plan import Role
+    from proxy.edge.auth import Material
     from proxy.edge.session import Session
     from proxy.edge.upstream import Upstream
     from proxy.guard import Limit
-    from proxy.policy import Policy, Route
+    from proxy.policy import JwtSettings, Policy, Route
     from proxy.telemetry import Telemetry
 
 # How long after a wave of sessions its memory is given back: their last callbacks are over by then.
@@ -55,15 +58,21 @@ class Shared:
     """One per process.
 
     `sessions` are those that have a leg left, `pending` those of them whose handshake is under way, `early`
-    what is held for all of them.
+    what is held for all of them. `checks`: who may come in.
     """
 
     def __init__(
-        self, upstream: Upstream, tls: ssl.SSLContext | None, policy: Policy, telemetry: Telemetry
+        self,
+        upstream: Upstream,
+        tls: ssl.SSLContext | None,
+        policy: Policy,
+        telemetry: Telemetry,
+        materials: Mapping[JwtSettings, Material] = MappingProxyType({}),
     ) -> None:
         self.upstream = upstream
         self.tls = tls
         self.policy = policy
+        self.checks = Checks.of(policy, materials, None, telemetry.metrics.key_set_fetched)
         self.telemetry = telemetry
         self.loop = asyncio.get_running_loop()
         self.sessions: set[Session] = set()
@@ -80,9 +89,12 @@ class Shared:
         self._quiets: dict[_Plan, LearnedQuiet] = {}
         self._idle: asyncio.Future[None] | None = None
 
-    def switch(self, policy: Policy, tls: ssl.SSLContext | None) -> None:
+    def switch(
+        self, policy: Policy, tls: ssl.SSLContext | None, materials: Mapping[JwtSettings, Material]
+    ) -> None:
         """Let new sessions have this policy. What a route has learned is kept where its plan is the same."""
         self.policy, self.tls = policy, tls
+        self.checks = Checks.of(policy, materials, self.checks, self.telemetry.metrics.key_set_fetched)
         routes = (policy.default, *policy.routes)
         windows, quiets = set(map(_window_plan, routes)), set(map(_quiet_plan, routes))
         self._windows = {plan: known for plan, known in self._windows.items() if plan in windows}

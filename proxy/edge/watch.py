@@ -1,10 +1,10 @@
-"""What the time alone does to an open session: keepalive of both legs, its idle time, its greatest age."""
+"""What time alone does to an open session: keepalive of both legs, idle time, age, the end of its token."""
 
 from __future__ import annotations
 
 import random
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from proxy.core.keepalive import Keepalive, Signs, Verdict
 from proxy.core.plan import Role
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _SERVICE_RESTART = 1012
 _GOING_AWAY = 1001
+
+
+# When a session's token expires, on the monotonic clock, and the Close code for that.
+Expiry: TypeAlias = "tuple[float, int]"
 
 
 class Watched(Protocol):
@@ -44,7 +48,16 @@ class Watched(Protocol):
 class Watch:
     """One timer for a session, at the earliest moment that something may be due. `stop` it when it ends."""
 
-    __slots__ = ("_ends_ms", "_idle_ms", "_keepalives", "_loop", "_measurable", "_session", "_timer")
+    __slots__ = (
+        "_ends_ms",
+        "_expiry",
+        "_idle_ms",
+        "_keepalives",
+        "_loop",
+        "_measurable",
+        "_session",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -53,6 +66,7 @@ class Watch:
         settings: Settings,
         *,
         age_ms: float,
+        expiry: Expiry | None = None,
         answers: tuple[bool | None, bool | None],
         measurable: bool,
     ) -> None:
@@ -69,6 +83,7 @@ class Watch:
         # Those that came together need not leave together.
         jitter = 1 - settings.session.jitter * random.random()  # noqa: S311 - spreads load, keeps no secret
         self._ends_ms = inf if max_s is None else at_ms - age_ms + max_s * 1000 * jitter
+        self._expiry = expiry
         self._timer: asyncio.TimerHandle | None = None
         self._arm(at_ms)
 
@@ -92,6 +107,8 @@ class Watch:
 
     def _arm(self, at_ms: float) -> None:
         due_ms = min(self._ends_ms, self._idle_due_ms, *(each.due_ms for each in self._keepalives))
+        if self._expiry is not None:
+            due_ms = min(due_ms, self._expiry[0])
         if self._timer is not None:
             self._timer.cancel()
         if due_ms < inf:
@@ -107,6 +124,9 @@ class Watch:
         if self._timer is None:
             return  # it was stopped in this very turn
         at_ms = now_ms()
+        if self._expiry is not None and at_ms >= self._expiry[0]:
+            self._session.end("expired", self._expiry[1])
+            return
         if at_ms >= self._ends_ms:
             self._session.end("max_age", _SERVICE_RESTART)
             return

@@ -72,6 +72,8 @@ def of_handshake(report: HandshakeReport) -> Attributes:
         told["readygate.limit"] = report.limit
     if report.guard is not None:
         told["readygate.guard"] = report.guard
+    if report.auth is not None:
+        told["readygate.auth.outcome"] = report.auth
     if error := handshake_error(report):
         told["error.type"] = error
     return told
@@ -109,6 +111,16 @@ def stage_status(stage: StageRecord, report: HandshakeReport) -> Status:
         return UNSET
     redialled = stage.role is Role.UPSTREAM and stage.attempt <= len(report.redials)
     return ERROR if redialled or report.outcome in {Outcome.TIMEOUT, Outcome.FAILED} else UNSET
+
+
+def of_auth(source: str, algorithm: str, outcome: str) -> Attributes:
+    """Return where a token was, what it is signed with, and what came of it: nothing of the token itself."""
+    told: Attributes = {"readygate.auth.outcome": outcome}
+    if source:
+        told["readygate.auth.source"] = source
+    if algorithm:
+        told["readygate.auth.algorithm"] = algorithm
+    return told
 
 
 def of_session(subject: Subject, report: SessionReport) -> Attributes:

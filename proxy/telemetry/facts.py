@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?")
 EndedBy = Literal["client", "upstream", "gate"]
 # A Close; the end of a connection without one; silence; a limit; the gate's own stop.
-EndReason = Literal["closed", "eof", "reset", "keepalive", "too_big", "idle", "max_age", "drain"]
+EndReason = Literal["closed", "eof", "reset", "keepalive", "too_big", "idle", "max_age", "expired", "drain"]
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
 )
@@ -29,6 +29,8 @@ class RequestFacts:
 
     `client` is the client's address as far as it can be trusted; "": nobody knows it better than `peer`.
     `policy` is the policy's name, `route` the pattern of the route that it matched (never a raw path).
+    `token_names` are the query parameters, and `token_prefixes` the beginnings of subprotocols, that carry a
+    token by the policy.
     """
 
     method: str
@@ -41,6 +43,8 @@ class RequestFacts:
     peer_port: int = 0
     scheme: str = "http"
     http_version: str = "1.1"
+    token_names: frozenset[str] = frozenset()
+    token_prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ def describe(request: RequestFacts) -> Subject:
     return Subject(
         method=request.method if request.method in _METHODS else "_OTHER",
         path=intern(redact.clean(redact.path(path))),
-        query=redact.clean(redact.query(query)),
+        query=redact.clean(redact.query(query, request.token_names)),
         scheme=_SCHEMES.get(proto.decode("latin-1").strip().lower(), request.scheme),
         http_version=request.http_version,
         host=intern(address),
@@ -143,7 +147,7 @@ def describe(request: RequestFacts) -> Subject:
         peer_port=request.peer_port,
         client=intern(request.client or request.peer),
         user_agent=_user_agent(agent),
-        subprotocols=redact.clean(redact.subprotocols(protocols.decode("latin-1"))),
+        subprotocols=redact.clean(redact.subprotocols(protocols.decode("latin-1"), request.token_prefixes)),
         policy=request.policy,
         route=request.route,
     )

@@ -122,6 +122,18 @@ class Metrics:
             "{request}",
             "reason",
         )
+        self._denied = self._counter(
+            "readygate.auth.failures",
+            "Requests without a good token, by what is wrong.",
+            "{request}",
+            "reason",
+        )
+        self._key_sets = self._counter(
+            "readygate.auth.key_sets",
+            "Times that a key set was fetched, by what came of it.",
+            "{fetch}",
+            "result",
+        )
         self._reloads = self._counter(
             "readygate.policy.reloads",
             "Times that the policy was loaded again, by what came of it.",
@@ -204,8 +216,16 @@ class Metrics:
         self._limits.add(1, limit)
 
     def guard_refused(self, reason: str) -> None:
-        """Count a request that was not let in for its `origin` or its `host`."""
+        """Count a request that was not let in for its `origin`, `host` or `path`."""
         self._guard.add(1, reason)
+
+    def auth_failed(self, reason: str) -> None:
+        """Count a request without a good token; `reason` is one of `guard.Reason`."""
+        self._denied.add(1, reason)
+
+    def key_set_fetched(self, result: str) -> None:
+        """Count a fetch of a key set: `ok` or `failed`."""
+        self._key_sets.add(1, result)
 
     def watch(self, early_bytes: Callable[[], int], tasks: Callable[[], int]) -> None:
         """Tell from now on what these return: the early bytes held, the event loop's tasks. Call it once."""

@@ -90,19 +90,21 @@ def _hides_secret(value: str) -> bool:
     return bool(_OPAQUE.search(value)) or any(_names_secret(name) for name in _NESTED_NAME.findall(value))
 
 
-def query(raw: str) -> str:
+def query(raw: str, names: frozenset[str] = frozenset()) -> str:
     """Return a query string (no `?`) whose secret values read `REDACTED`; order and all other bytes are kept.
 
     Secret is the value of a parameter with a telling name (token, jwt, auth, key, ..., percent-encoded or
     not), also inside a URL that is a value; any piece that looks like a JWT or carries an authentication
     scheme; and what is opaque: 32 characters in a run with a digit among them, 16 for a piece without a name.
+    So is the value of a parameter that is one of `names`.
     """
     if not raw:
         return raw
     pieces = re.split(r"([&;])", raw)
     for index in range(0, len(pieces), 2):
         name, equals, value = pieces[index].partition("=")
-        if equals and value and (_names_secret(name) or _holds_secret(value) or _hides_secret(value)):
+        named = _names_secret(name) or (bool(names) and unquote_plus(name) in names)
+        if equals and value and (named or _holds_secret(value) or _hides_secret(value)):
             pieces[index] = f"{REDACTED if _holds_secret(name) else name}={REDACTED}"
         elif _holds_secret(pieces[index]) or (not equals and _OPAQUE_ALONE.search(unquote_plus(name))):
             pieces[index] = REDACTED
@@ -114,16 +116,24 @@ def path(raw: str) -> str:
     return _JWT.sub(REDACTED, raw) if "eyJ" in raw or "ZXlK" in raw else raw
 
 
-def subprotocols(raw: str) -> str:
-    """Return a `Sec-WebSocket-Protocol` value without tokens: `jwt-auth, jwt.REDACTED`."""
+def subprotocols(raw: str, prefixes: tuple[str, ...] = ()) -> str:
+    """Return a `Sec-WebSocket-Protocol` value without tokens: `jwt-auth, jwt.REDACTED`.
+
+    `prefixes`: further beginnings behind which there is a token.
+    """
     if not raw:
         return raw
     told: list[str] = []
     follows_marker = False
     for offered in raw.split(","):
         name = offered.strip()
-        told.append(_subprotocol(name, follows_marker=follows_marker))
-        follows_marker = name.lower() in _SUBPROTOCOL_MARKERS
+        ours = next((each for each in prefixes if name.startswith(each) and name != each), None)
+        marked = name.lower() in _SUBPROTOCOL_MARKERS
+        if ours is not None and not marked:
+            told.append(ours + REDACTED)
+        else:
+            told.append(_subprotocol(name, follows_marker=follows_marker))
+        follows_marker = marked
     return ", ".join(told)
 
 

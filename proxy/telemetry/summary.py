@@ -52,6 +52,8 @@ def of_handshake(trace: HandshakeTrace, report: HandshakeReport, ms: float) -> d
         fields["limit"] = report.limit
     if report.guard is not None:
         fields["guard"] = report.guard
+    if report.auth is not None:
+        fields["auth"] = report.auth
     if error := handshake_error(report):
         fields["error"] = error
     if subject.subprotocols:

@@ -100,6 +100,13 @@ class HandshakeTrace:
             self._request = None  # the headers are not kept for the length of a session
         return self._subject
 
+    def auth_ended(
+        self, started_ms: float, ended_ms: float, source: str, algorithm: str, outcome: str
+    ) -> None:
+        """Record `guard.auth`: checking the token, which was in `source`; `outcome` is a `guard.Reason`."""
+        if self._recorded:
+            self._child("guard.auth", attrs.of_auth(source, algorithm, outcome), started_ms, ended_ms)
+
     def connect_started(self, attempt: int, at_ms: float) -> None:
         """Open `upstream.connect` of a try (1 is the first)."""
         if self._recorded:

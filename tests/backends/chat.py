@@ -75,6 +75,17 @@ async def protocol(ws: WebSocket) -> None:
     await _echo(ws)
 
 
+@app.websocket("/ws/request")
+async def request_as_it_came(ws: WebSocket) -> None:
+    """Say what the upgrade request was like; agrees to the first subprotocol."""
+    offered = ws.scope["subprotocols"]
+    await ws.accept(subprotocol=offered[0] if offered else None)
+    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in ws.scope["headers"]]
+    query = ws.scope["query_string"].decode()
+    await ws.send_json({"fields": fields, "query": query, "offered": offered})
+    await _echo(ws)
+
+
 @app.websocket("/ws/close")
 async def close(ws: WebSocket, code: int = 4401, reason: str = "token expired") -> None:
     await ws.accept()

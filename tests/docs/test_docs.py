@@ -210,6 +210,7 @@ def handshake_and_session() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     _, session, _ = open_session(recorded.telemetry, facts)
     session.finish(whole_session(), 1_000_020.0)
     failed = recorded.telemetry.handshake(facts, 1_000_000.0)
+    failed.auth_ended(1_000_000.0, 1_000_000.5, "cookie", "ES256", "signature")
     for attempt in (1, 2):
         failed.connect_started(attempt, 1_000_000.0)
         failed.connect_ended(1_000_001.0, "refused" if attempt == 2 else None)
@@ -228,7 +229,13 @@ def handshake_and_session() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
 
 def whole_report():
     return report(
-        Outcome.TIMEOUT, 503, redials=("refused",), close_code=1013, limit="sessions", guard="origin"
+        Outcome.TIMEOUT,
+        503,
+        redials=("refused",),
+        close_code=1013,
+        limit="sessions",
+        guard="origin",
+        auth="missing",
     )
 
 
@@ -288,6 +295,8 @@ def test_the_reference_lists_exactly_the_metrics_that_are_exported():
     metrics.http_request(200)
     metrics.limit_hit("sessions")
     metrics.guard_refused("origin")
+    metrics.auth_failed("missing")
+    metrics.key_set_fetched("ok")
     metrics.watch(lambda: 0, lambda: 0)
     metrics.reloaded("switched")
     text = metrics.prometheus()

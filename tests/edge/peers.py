@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from proxy.core.frames import CLOSE, PING, PONG, TEXT, close_frame, frame
+from proxy.edge.auth import load_materials
 from proxy.edge.dial import accept_value
 from proxy.edge.session import Session
 from proxy.edge.upstream import parse_upstream
@@ -329,7 +330,8 @@ async def standing(folder: Path, upstream: Backend | int, policy: str = POLICY) 
     exporter = InMemorySpanExporter()
     backend = upstream if isinstance(upstream, Backend) else None
     url = parse_upstream(f"http://127.0.0.1:{backend.port if backend else upstream}")
-    gate = Gate(url, load(str(file)), telemetry(exporter), None)
+    policy = load(str(file))
+    gate = Gate(url, policy, telemetry(exporter), None, load_materials(policy, {}))
     public = socket.create_server(("127.0.0.1", 0))
     await gate.start(Listeners(public))
     stand = Stand(gate, public.getsockname()[1], backend, exporter)

@@ -67,6 +67,32 @@ def test_subprotocols_that_carry_a_token_lose_it(raw, told):
 @pytest.mark.parametrize(
     ("raw", "told"),
     [
+        ("t=abc&x=1", "t=REDACTED&x=1"),
+        ("%74=abc&tt=1", "%74=REDACTED&tt=1"),
+        ("my+t=abc", "my+t=REDACTED"),
+        ("t=&t", "t=&t"),
+    ],
+)
+def test_query_values_that_the_policy_calls_tokens_are_cut_out(raw, told):
+    assert redact.query(raw, frozenset({"t", "my t"})) == told
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ("chat, x.abc", "chat, x.REDACTED"),
+        ("x.", "x."),
+        ("x, xx.abc", "x, xx.abc"),
+        ("jwt-auth, jwt-auth.abc", "jwt-auth, jwt-REDACTED"),
+    ],
+)
+def test_what_stands_behind_a_prefix_of_the_policy_is_cut_out(raw, told):
+    assert redact.subprotocols(raw, ("x.", "jwt-")) == told
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
         ("Authorization: Bearer abc def", "Authorization: REDACTED"),
         ("{'Cookie': 'sid=1; b=2'}", "{'Cookie': REDACTED"),
         ("GET /ws?token=abc&x=1 failed", "GET /ws?token=REDACTED&x=1 failed"),
