@@ -16,20 +16,20 @@ CLOSE = wire.close(1000)
 class Visit(asyncio.Protocol):
     """`served` is done when the message came back; `gone` when the connection has ended.
 
-    `stay`: keep it open (pings are answered) until `leave`.
+    `stay`: keep it open (pings are answered) until `leave`. `request`: what it comes with.
     """
 
-    def __init__(self, *, stay: bool) -> None:
+    def __init__(self, *, stay: bool, request: bytes = REQUEST) -> None:
         loop = asyncio.get_running_loop()
         self.served: asyncio.Future[None] = loop.create_future()
         self.gone: asyncio.Future[None] = loop.create_future()
-        self._stay = stay
+        self._stay, self._request = stay, request
         self._open = False
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        transport.write(REQUEST)
+        transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -72,17 +72,17 @@ class Visit(asyncio.Protocol):
             self.transport.abort()
 
 
-async def come(address: Address, *, stay: bool) -> Visit:
+async def come(address: Address, *, stay: bool, request: bytes = REQUEST) -> Visit:
     """Connect and be served. Raises ConnectionError or another OSError when that failed."""
     loop = asyncio.get_running_loop()
-    _, visit = await loop.create_connection(lambda: Visit(stay=stay), *address)
+    _, visit = await loop.create_connection(lambda: Visit(stay=stay, request=request), *address)
     await visit.served
     return visit
 
 
-async def come_and_go(address: Address) -> None:
+async def come_and_go(address: Address, request: bytes = REQUEST) -> None:
     """Connect, be served, and leave properly."""
-    visit = await come(address, stay=False)
+    visit = await come(address, stay=False, request=request)
     await visit.gone
 
 
