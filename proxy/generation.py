@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from proxy.edge.accept import Acceptor
 from proxy.edge.http import PassThrough, http_server
-from proxy.edge.takeover import with_head_deadline
+from proxy.edge.takeover import answered, with_head_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,6 +42,7 @@ class Generation:
             connections=http.connections,
             connect_timeout_s=settings.upstream.connect_timeout_s,
             response_timeout_s=http.response_timeout_s,
+            body_idle_s=http.body_idle_s,
             max_line_bytes=http.max_line_bytes,
             max_field_bytes=http.max_field_bytes,
             max_headers=http.max_headers,
@@ -57,7 +58,7 @@ class Generation:
             max_field_bytes=http.max_field_bytes,
             max_headers=http.max_headers,
         )
-        self.protocol = with_head_deadline(self.server, http.header_deadline_s)
+        self.protocol = with_head_deadline(self.server, http.header_deadline_s, http.body_idle_s, shared.room)
         self._requests = 0
         self._retiring: asyncio.Task[None] | None = None
         self._retired = False
@@ -74,6 +75,7 @@ class Generation:
             return await self._acceptor.handle(request)
         finally:
             self._requests -= 1
+            answered(request)
             self._check_over()
 
     def retire(self) -> None:

@@ -111,8 +111,14 @@ class Gate:
         loop = asyncio.get_running_loop()
         self._scheme = "https" if listeners.tls else "http"
         self._generations.append(self._generation())
+        http = self._policy.default.settings.http
         public = await loop.create_server(
-            self._connection, sock=listeners.public, backlog=_BACKLOG, ssl=listeners.tls
+            self._connection,
+            sock=listeners.public,
+            backlog=_BACKLOG,
+            ssl=listeners.tls,
+            # a client that stops in the midst of its TLS handshake is as slow as one that stops in its head
+            ssl_handshake_timeout=http.header_deadline_s if listeners.tls else None,
         )
         self._listening.append(public)
         if listeners.admin is not None:

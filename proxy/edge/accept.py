@@ -41,6 +41,7 @@ from proxy.guard import (
     host_denied,
     origin_denied,
     path_denied,
+    request_fault,
 )
 from proxy.telemetry import RequestFacts, redact
 
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from proxy.edge.http import PassThrough
     from proxy.edge.session import Refusal
     from proxy.edge.shared import Shared
-    from proxy.guard import Denial, Limit
+    from proxy.guard import Denial, Fault, Limit
     from proxy.policy import Route
     from proxy.telemetry import HandshakeTrace
 
@@ -135,7 +136,10 @@ class Acceptor:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; a session's connection is taken over instead."""
-        head_arrived(request)
+        await head_arrived(request)
+        fault = request_fault(request.raw_path, request.version[:2], request.raw_headers)
+        if fault is not None:
+            return await self._unclear(request, fault)
         target, authority = origin_form(request.method, request.raw_path)
         path, question, query = target.decode("utf-8", "surrogateescape").partition("?")
         host = _host(request, authority)
@@ -282,6 +286,22 @@ class Acceptor:
     def _first_hop(self) -> bool:
         """Whether what a request says of proxies before us is not believed, nor passed on."""
         return self._shared.policy.default.settings.http.forwarded == "replace"
+
+    async def _unclear(self, request: web.BaseRequest, fault: Fault) -> web.StreamResponse:
+        """Refuse what two servers might read differently, in a version of HTTP that we speak."""
+        told = {"client_address": self._client(request), "status": fault.status}
+        _log.warning("bad request: %s", fault.detail, extra={"fields": told})
+        answer = problem(fault.status, "Request cannot be passed on", fault.detail)
+        fields = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        body = answer.body
+        assert isinstance(body, bytes)
+        refused = ExactResponse(
+            fault.status, HTTPStatus(fault.status).phrase, [*fields, (b"Content-Length", b"%d" % len(body))]
+        )
+        refused.force_close()
+        await refused.prepare(request)
+        await refused.write_eof(body)
+        return refused
 
     def _client(self, request: web.BaseRequest) -> str:
         """Return the address of whoever sent a request, by the hops that are trusted."""

@@ -18,6 +18,7 @@ import aiohttp
 
 from proxy.edge.headers import Pair, first, serialize
 from proxy.edge.takeover import Outbound
+from proxy.guard import response_is_clear
 
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
@@ -157,6 +158,8 @@ class Dial:
 
 def _check_head(response: Response) -> None:
     """Raise DialError for a head that aiohttp let pass and that must not be passed on."""
+    if not response_is_clear(response.status, response.headers):
+        raise DialError("bad_answer")
     try:
         serialize(response.reason.encode("utf-8", "surrogateescape"), response.headers)
     except ValueError:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import ClientRequest, ClientResponse, web
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpVersion11, StreamWriter
 
 from proxy.edge.headers import Pair, first, serialize
+from proxy.edge.takeover import UpstreamProtocol
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -45,7 +45,7 @@ class Head:
     interim: Callable[[RawResponseMessage], None]
 
 
-class InterimReader(ResponseHandler):
+class InterimReader(UpstreamProtocol):
     """aiohttp's client protocol, less its habit of throwing interim responses (1xx) away.
 
     `expect` each request's before it is sent; 101 is a final one.

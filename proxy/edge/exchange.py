@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _CONTINUE_WAIT_S = 1.0
 
 
+class BodyTooSlowError(Exception):
+    """The client stopped in the midst of its request's body."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One request under way: what its body and its answer must know of each other.
@@ -41,8 +45,11 @@ class Exchange:
     asked_for_body: bool = False
     client_error: Exception | None = None
 
-    async def body(self) -> AsyncIterator[bytes]:
-        """Yield the request's body as it comes; ask the client for it first if it waits to be asked."""
+    async def body(self, idle_s: float | None = None) -> AsyncIterator[bytes]:
+        """Yield the request's body as it comes; ask the client for it first if it waits to be asked.
+
+        It fails with BodyTooSlowError when the client is silent for `idle_s`.
+        """
         proceed = self.proceed
         if proceed is not None:
             await asyncio.wait([proceed], timeout=_CONTINUE_WAIT_S)
@@ -54,11 +61,26 @@ class Exchange:
                 self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 proceed.set_result(None)
         try:
-            async for chunk in self.request.content.iter_any():
+            while chunk := await self._part(idle_s):
                 yield chunk
         except Exception as error:
             self._break_off(error)
             raise
+
+    async def _part(self, idle_s: float | None) -> bytes:
+        """Return what came of the request's body, b"" at its end. Raise BodyTooSlowError for a silent client.
+
+        While the upstream takes nothing, nobody asks; once it has answered, the client may say what is left
+        of it at any time.
+        """
+        content = self.request.content
+        try:
+            async with asyncio.timeout(None if self.response is not None else idle_s):
+                return await content.readany()
+        except TimeoutError:
+            if self.response is None:
+                raise BodyTooSlowError from None
+            return await content.readany()
 
     def interim(self, message: RawResponseMessage) -> None:
         """Pass an interim response of the upstream on, as RFC 9110 section 15.2 wants it of a proxy.

@@ -24,7 +24,7 @@ from proxy.edge.exact import (
     Middleware,
     exactly,
 )
-from proxy.edge.exchange import Exchange
+from proxy.edge.exchange import BodyTooSlowError, Exchange
 from proxy.edge.headers import (
     Pair,
     end_to_end,
@@ -37,6 +37,7 @@ from proxy.edge.headers import (
     without_forwarded,
 )
 from proxy.edge.problem import problem
+from proxy.guard import response_is_clear
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -106,6 +107,7 @@ class PassThrough:
         connections: int = 1000,
         connect_timeout_s: float = 3,
         response_timeout_s: float = 300,
+        body_idle_s: float | None = None,
         max_line_bytes: int = 16384,
         max_field_bytes: int = 16384,
         max_headers: int = 128,
@@ -117,9 +119,11 @@ class PassThrough:
 
         `tls` (see `upstream_tls`) is for an https upstream, `server_name` for another name than its host's.
         `response_timeout_s` counts from the end of the request to the head of the response; a body may take
-        any time. `first_hop`: what a request says of proxies before us is not passed on.
+        any time. `first_hop`: what a request says of proxies before us is not passed on. `body_idle_s`: how
+        long a client may be silent in the midst of its request's body.
         """
         self._upstream = upstream
+        self._body_idle_s = body_idle_s
         self._server_name = server_name
         self._first_hop = first_hop
         scheme = "https" if upstream.tls else "http"
@@ -231,7 +235,7 @@ class PassThrough:
             response = await self._session.request(
                 request.method,
                 self._url,
-                data=exchange.body() if exchange.has_body else None,
+                data=exchange.body(self._body_idle_s) if exchange.has_body else None,
                 allow_redirects=False,
                 server_hostname=self._server_name,
                 middlewares=(
@@ -332,6 +336,10 @@ def _failure(exchange: Exchange, error: Exception) -> web.Response:
     """Return the answer for a request that got no response, and log why."""
     if exchange.client_error is not None:
         _log_bad_body(exchange)
+        if isinstance(exchange.client_error, BodyTooSlowError):
+            answer = problem(408, "Request Timeout", "The request's body did not come.")
+            answer.force_close()
+            return answer
         answer = problem(400, "Bad request body")
         answer.force_close()
         return answer
@@ -367,7 +375,7 @@ async def _relay(exchange: Exchange, response: aiohttp.ClientResponse) -> web.St
     answer = ExactResponse(response.status, response.reason or "", of_response(response.status, raw))
     coding = first(raw, b"transfer-encoding")
     try:
-        if response.status == HTTPStatus.SWITCHING_PROTOCOLS or (coding or b"chunked").lower() != b"chunked":
+        if response.status == HTTPStatus.SWITCHING_PROTOCOLS or not response_is_clear(response.status, raw):
             return _failure(exchange, ValueError("an answer that nobody asked for"))
         if exchange.proceed is not None and not exchange.proceed.done():
             # The client may or may not send its body now: what follows on this connection would be ambiguous.

@@ -16,6 +16,7 @@ from proxy.core.handshake import Handshake, learned_windows
 from proxy.edge.acked import measurable
 from proxy.edge.auth import Checks
 from proxy.edge.memory import Tide, release
+from proxy.edge.room import Room
 from proxy.guard import Clients, Load, Quieter, limit_reached, most_sessions
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Shared:
     """One per process.
 
     `sessions` are those that have a leg left, `pending` those of them whose handshake is under way, `early`
-    what is held for all of them. `checks`: who may come in.
+    what is held for all of them, `room` the connections that are no session. `checks`: who may come in.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Shared:
         self.quieter = Quieter()
         self._clients = Clients()
         self._most_sessions = most_sessions()
+        self.room = Room(self)
         telemetry.metrics.watch(lambda: self.early.bytes, lambda: len(asyncio.all_tasks(self.loop)))
         self._tide = Tide()
         self.draining = False
@@ -143,6 +145,7 @@ class Shared:
         self.sessions.add(session)
         self.pending.add(session)
         self._clients.came(session.client_address)
+        self.room.make()
         self._tide.ebbed(len(self.sessions))
 
     def decided(self, session: Session) -> None:

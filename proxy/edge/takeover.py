@@ -12,11 +12,12 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
+from proxy.edge.acked import unacked
 from proxy.edge.problem import problem
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
+
+    from proxy.edge.room import Room
 
 _HEAD_LIMIT: Final = 65536
 _SWITCHING_PROTOCOLS: Final = 101
@@ -62,6 +65,8 @@ class Inbound:
         self.tail = collector.tail
         self.transport = protocol.transport
         self._protocol = protocol
+        if isinstance(protocol, HeadDeadline):
+            protocol.taken_over()
         if self.transport is not None:
             self.transport.set_protocol(ours)
 
@@ -91,6 +96,20 @@ class TakenOver(web.StreamResponse):
         """Write nothing."""
 
 
+class UpstreamProtocol(ResponseHandler):
+    """aiohttp's client protocol, which tells the reader of a body that the body is broken.
+
+    Its own forgets the body when what comes cannot be parsed: whoever reads it would wait for ever.
+    """
+
+    def set_exception(self, exc: type[BaseException] | BaseException, *cause: BaseException) -> None:
+        """Fail; and let the body that is under way fail."""
+        body = self._payload
+        super().set_exception(exc, *cause)  # type: ignore[arg-type] # passed on as it came
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(ClientPayloadError("the response cannot be read"))
+
+
 class Outbound:
     """A connection to the upstream on which aiohttp reads one response head.
 
@@ -100,7 +119,7 @@ class Outbound:
     __slots__ = ("_protocol", "transport")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._protocol = ResponseHandler(loop)
+        self._protocol = UpstreamProtocol(loop)
         self.transport: asyncio.Transport | None = None
 
     @property
@@ -127,7 +146,7 @@ class Outbound:
             message, body = await protocol.read()
             # RFC 9110 15.2: "A client MUST be able to parse one or more 1xx responses received prior to a
             # final response". 101 is the final one here.
-            if message.code >= 200 or message.code == _SWITCHING_PROTOCOLS:  # noqa: PLR2004
+            if message.code not in range(100, 200) or message.code == _SWITCHING_PROTOCOLS:
                 return message, body
 
     def hand_over(self, ours: asyncio.Protocol) -> tuple[bytes, bool]:
@@ -152,23 +171,37 @@ class Outbound:
 
 
 class HeadDeadline(RequestHandler):
-    """aiohttp's server protocol with a deadline for request heads, which it lacks.
+    """aiohttp's server protocol with a deadline for request heads, and one for clients that take nothing.
 
-    Armed when bytes of a request begin to come (or the connection is made), ended when the request is whole.
-    A slow one gets a 408 and is closed (RFC 9110 15.5.9).
+    The first is armed when bytes of a request begin to come (or the connection is made), ended when the
+    request is whole. A slow one gets a 408 and is closed (RFC 9110 15.5.9). The second runs while what was
+    written waits for the client; a client that has taken none of it by then is reset.
     """
 
-    __slots__ = ("_deadline", "_deadline_s")
+    __slots__ = ("_deadline", "_deadline_s", "_room", "_taking", "_taking_s", "_untaken")
 
-    def __init__(self, *args: object, deadline_s: float, **kwargs: object) -> None:
+    def __init__(
+        self,
+        *args: object,
+        deadline_s: float,
+        taking_s: float | None = None,
+        room: Room | None = None,
+        **kwargs: object,
+    ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type] # passed on as web.Server gives them
         self._deadline_s = deadline_s
         self._deadline: asyncio.TimerHandle | None = None
+        self._taking_s = taking_s
+        self._taking: asyncio.TimerHandle | None = None
+        self._untaken = 0
+        self._room = room
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._arm()
+        if self._room is not None:
+            self._room.came(self)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; while they make no whole request, the deadline runs."""
@@ -181,7 +214,40 @@ class HeadDeadline(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop waiting."""
         self._disarm()
+        self._taken()
+        if self._room is not None:
+            self._room.went(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Give the client its time to take something of what waits for it."""
+        super().pause_writing()
+        if self._taking_s is not None and self.transport is not None:
+            self._untaken = unacked(self.transport) or 0
+            self._taking = self._loop.call_later(self._taking_s, self._takes)
+
+    def resume_writing(self) -> None:
+        """Stop waiting for the client to take something."""
+        self._taken()
+        super().resume_writing()
+
+    def _taken(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
+    def _takes(self) -> None:
+        """Look whether the client has taken anything; a slow reader is left alone."""
+        self._taking = None
+        if self.transport is None or self._taking_s is None:
+            return
+        untaken = unacked(self.transport)
+        if untaken is not None and untaken < self._untaken:
+            self._untaken = untaken
+            self._taking = self._loop.call_later(self._taking_s, self._takes)
+            return
+        self.logger.warning("response not taken", extra={"fields": {"client_address": _host(self.peername)}})
+        self.transport.abort()
 
     def _arm(self) -> None:
         self._deadline = self._loop.call_later(self._deadline_s, self._expired)
@@ -207,6 +273,23 @@ class HeadDeadline(RequestHandler):
     def head_arrived(self) -> None:
         """Stop waiting: a request is being served."""
         self._disarm()
+        if self._room is not None:
+            self._room.asking(self)
+
+    def answered(self) -> None:
+        """Wait for the next request."""
+        if self._room is not None:
+            self._room.waits(self)
+
+    def taken_over(self) -> None:
+        """Count no more: it is a session's connection now."""
+        if self._room is not None:
+            self._room.went(self)
+
+    async def taken(self) -> None:
+        """Wait until the client has taken enough of earlier answers. Raise ConnectionError if it is gone."""
+        if self._paused:
+            await self._drain_helper()
 
     def handle_error(
         self,
@@ -226,15 +309,36 @@ class HeadDeadline(RequestHandler):
         return response
 
 
-def with_head_deadline(server: web.Server, deadline_s: float) -> Callable[[], HeadDeadline]:
-    """Return the protocol factory for `loop.create_server`: the server's own, with a deadline for heads."""
-    return partial(HeadDeadline, server, loop=server._loop, deadline_s=deadline_s, **server._kwargs)  # noqa: SLF001
+def with_head_deadline(
+    server: web.Server, deadline_s: float, taking_s: float | None = None, room: Room | None = None
+) -> Callable[[], HeadDeadline]:
+    """Return the protocol factory for `loop.create_server`: the server's own, with deadlines."""
+    return partial(
+        HeadDeadline,
+        server,
+        loop=server._loop,  # noqa: SLF001
+        deadline_s=deadline_s,
+        taking_s=taking_s,
+        room=room,
+        **server._kwargs,  # noqa: SLF001
+    )
 
 
-def head_arrived(request: web.BaseRequest) -> None:
-    """Tell the deadline that this request's head is whole. Call it first in the handler."""
+async def head_arrived(request: web.BaseRequest) -> None:
+    """Tell the deadline that this request's head is whole. Call it first in the handler.
+
+    aiohttp answers pipelined requests whether or not the client takes the answers, and holds what it does not
+    take: this waits for it. Raise ConnectionError when the client is gone.
+    """
     if isinstance(request.protocol, HeadDeadline):
         request.protocol.head_arrived()
+        await request.protocol.taken()
+
+
+def answered(request: web.BaseRequest) -> None:
+    """Tell that this request has been answered. Call it last."""
+    if isinstance(request.protocol, HeadDeadline):
+        request.protocol.answered()
 
 
 def _host(peername: object) -> str:

@@ -1,13 +1,16 @@
-"""Who may come in: origins, hosts, limits, whose client is counted, tokens. Pure; the edge answers."""
+"""Who may come in: clear heads, hosts, origins, limits, whose client is counted, tokens. Pure."""
 
 from __future__ import annotations
 
 from proxy.guard.claims import alias, claim_fields, without_spoofed
 from proxy.guard.client import client_address
+from proxy.guard.connections import Connections
 from proxy.guard.denial import Denial
+from proxy.guard.heads import Fault, request_fault, response_is_clear
 from proxy.guard.host import bad_host, host_denied
 from proxy.guard.keys import BadKeyError, Key, fitting, key_set, read_keys
 from proxy.guard.limits import (
+    CONNECTIONS,
     HEADER_BYTES,
     Clients,
     Limit,
@@ -15,6 +18,7 @@ from proxy.guard.limits import (
     Quieter,
     head_bytes,
     limit_reached,
+    most_descriptors,
     most_sessions,
     raise_descriptor_limit,
 )
@@ -25,11 +29,14 @@ from proxy.guard.tokens import Found, find_token
 from proxy.guard.verify import expiry_s, stated, verified
 
 __all__ = [
+    "CONNECTIONS",
     "HEADER_BYTES",
     "Answer",
     "BadKeyError",
     "Clients",
+    "Connections",
     "Denial",
+    "Fault",
     "Found",
     "Key",
     "Limit",
@@ -50,11 +57,14 @@ __all__ = [
     "host_denied",
     "key_set",
     "limit_reached",
+    "most_descriptors",
     "most_sessions",
     "origin_denied",
     "path_denied",
     "raise_descriptor_limit",
     "read_keys",
+    "request_fault",
+    "response_is_clear",
     "stated",
     "verified",
     "without_spoofed",

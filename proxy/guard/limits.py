@@ -39,6 +39,8 @@ HEADER_BYTES: Final = Limit(
 )
 SESSIONS: Final = Limit("sessions", *_UNAVAILABLE, "too many sessions")
 HANDSHAKES_PENDING: Final = Limit("handshakes_pending", *_UNAVAILABLE, "too many handshakes under way")
+# Nobody is told: a connection that waits for a request just ends.
+CONNECTIONS: Final = Limit("connections", *_UNAVAILABLE, "too many connections")
 EARLY_BYTES_TOTAL: Final = Limit("early_bytes_total", *_UNAVAILABLE, "too many early bytes are held")
 SESSIONS_PER_CLIENT: Final = Limit(
     "sessions_per_client", 429, "Too many requests", "too many sessions of this client"
@@ -134,10 +136,15 @@ class Quieter:
 
 
 def most_sessions() -> int:
-    """Return for how many sessions there are descriptors: two each, and some are for other things."""
+    """Return for how many sessions there are descriptors: two each."""
+    return max(most_descriptors() // 2, 1)
+
+
+def most_descriptors() -> int:
+    """Return how many descriptors there are for clients and upstreams: some are for other things."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     descriptors = _MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
-    return max((descriptors - _RESERVED_DESCRIPTORS) // 2, 1)
+    return max(descriptors - _RESERVED_DESCRIPTORS, 2)
 
 
 def raise_descriptor_limit() -> int:

@@ -45,7 +45,10 @@ OF_THE_PROCESS = {
     "upstream": (("tls",), "connect_timeout_s alone (upstream.tls at the top is for all routes)"),
     "guard": (("hosts",), "origins, origin_required or jwt (guard.hosts at the top is for all routes)"),
     "limits": (
-        ("sessions", "sessions_per_client", "handshakes_pending", "early_bytes_total", "header_bytes"),
+        (
+            *("sessions", "sessions_per_client", "handshakes_pending", "early_bytes_total", "header_bytes"),
+            "connections",
+        ),
         "message_bytes, messages_per_s or idle_s (the other limits are for the whole process)",
     ),
 }

@@ -181,6 +181,7 @@ class Http(_Keys):
     """Limits of HTTP."""
 
     header_deadline_s: Annotated[float, Field(ge=0.1, le=3600)]
+    body_idle_s: Annotated[float, Field(ge=0.1, le=86_400)] | None
     keepalive_s: Annotated[float, Field(ge=0, le=86_400)]
     response_timeout_s: Annotated[float, Field(ge=0.1, le=86_400)]
     connections: Annotated[int, Field(ge=1, le=100_000)]
@@ -233,13 +234,14 @@ class Keepalive(_Keys):
 
 
 class Limits(_Keys):
-    """How much is served. Those up to `header_bytes` count for the whole process."""
+    """How much is served. Those up to `connections` count for the whole process."""
 
     sessions: Count | None
     sessions_per_client: Count | None
     handshakes_pending: Count | None
     early_bytes_total: Annotated[int, Field(ge=1024, le=1 << 40)]
     header_bytes: Annotated[int, Field(ge=1024, le=1 << 24)]
+    connections: Count | None
     message_bytes: Annotated[int, Field(ge=1024, le=1 << 40)] | None
     messages_per_s: Annotated[float, Field(ge=0.1, le=1_000_000)] | None
     idle_s: LongS | None

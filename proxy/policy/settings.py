@@ -40,6 +40,7 @@ class HttpSettings:
     """Limits of HTTP: our listener's, and of the pass-through to the upstream."""
 
     header_deadline_s: float
+    body_idle_s: float | None
     keepalive_s: float
     response_timeout_s: float
     connections: int
@@ -151,13 +152,14 @@ class SessionSettings:
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """How much is served; None: no such limit. The first five count for the process, not for a route."""
+    """How much is served; None: no such limit. The first six count for the process, not for a route."""
 
     sessions: int | None
     sessions_per_client: int | None
     handshakes_pending: int | None
     early_bytes_total: int
     header_bytes: int
+    connections: int | None
     message_bytes: int | None
     messages_per_s: float | None
     idle_s: float | None

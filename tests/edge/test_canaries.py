@@ -331,7 +331,7 @@ def test_while_a_head_is_incomplete_all_that_the_deadline_looks_at_is_empty(run_
                 (request.protocol._request_in_progress, request.protocol._current_request is request)
             )
             armed.append(request.protocol._deadline is not None)
-            head_arrived(request)
+            await head_arrived(request)
             arrived.set()
             await go_on.wait()
             return web.Response(text="ok")
@@ -398,7 +398,7 @@ def test_a_connection_that_is_taken_over_has_no_deadline_any_more(run_on_both):
 def test_a_second_request_on_a_kept_connection_has_a_deadline_of_its_own(run_on_both):
     async def main():
         async def handler(request: web.BaseRequest) -> web.StreamResponse:
-            head_arrived(request)
+            await head_arrived(request)
             return web.Response(text="ok")
 
         async with serving(handler, deadline_s=0.1) as (_, port):

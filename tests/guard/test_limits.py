@@ -31,6 +31,7 @@ LIMITS = LimitSettings(
     handshakes_pending=5,
     early_bytes_total=1000,
     header_bytes=300,
+    connections=None,
     message_bytes=None,
     messages_per_s=None,
     idle_s=None,

@@ -101,6 +101,7 @@ process = {
             "handshakes_pending": count,
             "early_bytes_total": st.integers(1024, 1 << 40),
             "header_bytes": st.integers(1024, 1 << 24),
+            "connections": st.none() | st.integers(1, 10_000_000),
         },
     ),
     "drain": st.fixed_dictionaries(

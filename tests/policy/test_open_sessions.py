@@ -42,6 +42,7 @@ WHOLE = {
     "handshakes_pending",
     "early_bytes_total",
     "header_bytes",
+    "connections",
     "message_bytes",
 }
 WEEK = 604_800
@@ -81,6 +82,7 @@ RANGES = [
     Range("limits.handshakes_pending", 0, 1, 10_000_000, 10_000_001, null=True),
     Range("limits.early_bytes_total", 1023, 1024, 1 << 40, (1 << 40) + 1),
     Range("limits.header_bytes", 1023, 1024, 1 << 24, (1 << 24) + 1),
+    Range("limits.connections", 0, 1, 10_000_000, 10_000_001, null=True),
     Range("limits.message_bytes", 1023, 1024, 1 << 40, (1 << 40) + 1, null=True),
     Range("limits.messages_per_s", 0.09, 0.1, 1_000_000, 1_000_001, null=True),
     Range("limits.idle_s", 0.009, 0.01, WEEK, WEEK + 1, null=True),
@@ -176,7 +178,7 @@ def test_a_count_is_a_whole_number(each, errors):
         (
             "limits: {session: 5}",
             "limits.session: found an unknown key, expected sessions, sessions_per_client, handshakes_pending,"
-            " early_bytes_total, header_bytes, message_bytes, messages_per_s or idle_s (did you mean sessions?)",
+            " early_bytes_total, header_bytes, connections, message_bytes, messages_per_s or idle_s (did you mean sessions?)",
         ),
         ("drain: {x: 1}", "drain.x: found an unknown key, expected spread_s or grace_s"),
         # each in range, but not together

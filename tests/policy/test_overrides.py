@@ -10,7 +10,14 @@ from proxy.core.keepalive import KeepalivePlan
 from proxy.core.plan import Role
 from proxy.policy import LimitSettings, load
 
-PROCESS = ["sessions", "sessions_per_client", "handshakes_pending", "early_bytes_total", "header_bytes"]
+PROCESS = [
+    "sessions",
+    "sessions_per_client",
+    "handshakes_pending",
+    "early_bytes_total",
+    "header_bytes",
+    "connections",
+]
 
 
 @pytest.mark.parametrize("name", PROCESS)
@@ -40,7 +47,7 @@ def test_a_routes_overrides_arrive_in_its_settings(policy):
         Role.CLIENT: KeepalivePlan(5000, 11_000),
         Role.UPSTREAM: KeepalivePlan(None, 40_000),
     }
-    assert found.limits == LimitSettings(500, None, None, 1 << 28, 1 << 16, 4096, 2.5, None)
+    assert found.limits == LimitSettings(500, None, None, 1 << 28, 1 << 16, None, 4096, 2.5, None)
     assert found.handshake.message_bytes == 4096
     assert (found.session.max_s, found.session.jitter, found.session.upstream_lost_code) == (240, 0, 1014)
     assert found.departure == DeparturePlan(
@@ -51,7 +58,7 @@ def test_a_routes_overrides_arrive_in_its_settings(policy):
 def test_other_paths_keep_what_stands_at_the_top(policy):
     found, production = policy(OVERRIDDEN).route("/other").settings, load("production").default.settings
     assert (found.session, found.departure) == (production.session, production.departure)
-    assert found.limits == LimitSettings(500, None, None, 1 << 28, 1 << 16, None, None, 900)
+    assert found.limits == LimitSettings(500, None, None, 1 << 28, 1 << 16, None, None, None, 900)
     assert found.keepalive[Role.UPSTREAM] == KeepalivePlan(25_000, 40_000)
     assert found.keepalive[Role.CLIENT] == KeepalivePlan(25_000, 60_000)
 

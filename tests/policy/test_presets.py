@@ -74,14 +74,14 @@ def test_production_converts_to_the_documented_settings():
     assert (settings.handshake.eager_subprotocols, settings.handshake.lost_code) == ((), 1014)
     assert settings.retry_after_s == 1
     assert settings.upstream == UpstreamSettings(3, TlsSettings(verify=True, ca_file=None, server_name=None))
-    assert settings.http == HttpSettings(10, 620, 300, 1000, 16384, 16384, 128, 0, "keep")
+    assert settings.http == HttpSettings(10, 60, 620, 300, 1000, 16384, 16384, 128, 0, "keep")
     assert settings.guard == GuardSettings(origins=None, origin_required=False, hosts=None)
     assert settings.session == SessionSettings(1014, None, 0.1)
     assert settings.departure == DeparturePlan(
         enabled=True, quiet_ms=250, min_ms=100, max_ms=2000, longest_ms=10_000
     )
     assert settings.keepalive == dict.fromkeys(Role, KeepalivePlan(25_000, 60_000))
-    assert settings.limits == LimitSettings(None, None, None, 1 << 28, 1 << 16, None, None, None)
+    assert settings.limits == LimitSettings(None, None, None, 1 << 28, 1 << 16, None, None, None, None)
     assert settings.handshake.message_bytes is None
     assert settings.drain == DrainSettings(4, 8)
 
