@@ -299,6 +299,8 @@ class HeadDeadline(RequestHandler):
         message: str | None = None,  # noqa: ARG002 - it quotes what was sent
     ) -> web.StreamResponse:
         """Answer what is no request, or what broke on our side: a problem document, and the end."""
+        if isinstance(exc, ConnectionError) and (self.transport is None or self.transport.is_closing()):
+            raise exc  # the client went while it was answered: nobody is to blame, and nobody listens
         self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("the response is under way already")

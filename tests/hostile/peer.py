@@ -10,6 +10,7 @@ from typing import Self
 from tests.hostile.strict import STATUS_LINE, Message, Strict
 
 WAIT_S = 10.0
+FAR_TOO_MUCH = 1 << 26
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
 
@@ -57,6 +58,22 @@ class Peer:
                 self.raw += part
         return self.raw
 
+    def finish(self) -> bytes:
+        """Say that nothing more will be said; wait for the other side's end, and return all that came."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+        return self.end()
+
+    def fill(self, part: bytes) -> int:
+        """Say it again and again until it is not taken any more; return how many bytes were."""
+        self.socket.settimeout(0.3)
+        count = 0
+        with contextlib.suppress(TimeoutError):
+            while count < FAR_TOO_MUCH:
+                count += self.socket.send(part)
+        self.socket.settimeout(WAIT_S)
+        return count
+
     def responses(self, count: int) -> list[Message]:
         """Return so many responses, read strictly."""
         reader, found = Strict(STATUS_LINE), []
@@ -69,25 +86,19 @@ class Peer:
             found += reader.feed(part)
         return found
 
+    def until(self, part: bytes) -> None:
+        """Read until this has come; EOFError when it cannot any more."""
+        while part not in self.raw:
+            more = self.socket.recv(65536)
+            if not more:
+                raise EOFError(self.raw)
+            self.raw += more
+
     def upgraded(self) -> None:
         """Read a 101."""
-        while b"\r\n\r\n" not in self.raw:
-            part = self.socket.recv(65536)
-            if not part:
-                raise EOFError(self.raw)
-            self.raw += part
+        self.until(b"\r\n\r\n")
         assert self.raw.startswith(b"HTTP/1.1 101"), self.raw
         self.raw = self.raw.partition(b"\r\n\r\n")[2]
-
-    def exactly(self, count: int) -> bytes:
-        """Take so many bytes."""
-        while len(self.raw) < count:
-            part = self.socket.recv(65536)
-            if not part:
-                raise EOFError(self.raw)
-            self.raw += part
-        taken, self.raw = self.raw[:count], self.raw[count:]
-        return taken
 
     def reset(self) -> None:
         """Vanish with a TCP reset."""

@@ -46,6 +46,8 @@ class Heard(asyncio.Protocol):
             self.raw += data
             if not self._strict.upgraded:
                 self._read(data)
+            elif ends_with_close(data):
+                self.transport.close()
             self._recorder.changed.notify_all()
 
     def _read(self, data: bytes) -> None:
@@ -122,6 +124,14 @@ class Recorder:
                 heard.transport.abort()
             self.loop.run_until_complete(asyncio.sleep(0))
             self.loop.close()
+
+
+def ends_with_close(data: bytes) -> bool:
+    """Whether the last thing in it is a masked Close frame: the gate writes its own in one piece."""
+    return any(
+        data[at] == 0x88 and at + 6 + (data[at + 1] & 0x7F) == len(data) and data[at + 1] & 0x80
+        for at in range(max(len(data) - 131, 0), len(data) - 5)
+    )
 
 
 def statuses(raw: bytes) -> list[int]:

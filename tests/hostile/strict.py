@@ -41,7 +41,8 @@ class Message:
 
     @property
     def is_upgrade(self) -> bool:
-        return bool(self.all(b"upgrade"))
+        """Whether what follows is no HTTP, if the other side agrees: a request for it, or a 101."""
+        return bool(self.all(b"upgrade")) and self.start[0] in {b"GET", b"101"}
 
 
 def head(raw: bytes, line: re.Pattern[bytes] = REQUEST_LINE) -> Message:

@@ -110,8 +110,7 @@ def test_a_response_that_breaks_in_its_body_is_cut(stand: Stand, asked: bytes, s
     try:
         with stand.peer() as peer:
             peer.send(asked)
-            while b"ok\r\n" not in peer.raw:
-                peer.raw += peer.socket.recv(65536)
+            peer.until(b"ok\r\n")
             (heard,) = stand.backend.connections
             stand.backend.loop.call_soon_threadsafe(heard.transport.write, b"zz\r\n")
             assert peer.end().endswith(b"ok\r\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 
 from tests.hostile import attacks
@@ -21,8 +19,8 @@ def refused(stand: Stand, attack: Attack) -> None:
     with stand.peer() as peer:
         peer.send(attack.sent)
         (answer,) = peer.responses(1)
-        peer.socket.shutdown(socket.SHUT_WR)  # or the gate would wait a while for the rest of a body
-        assert statuses(peer.end()) == [int(answer.start[0])]
+        # or the gate would wait a while for the rest of a body
+        assert statuses(peer.finish()) == [int(answer.start[0])]
     assert int(answer.start[0]) in attack.answers
     assert stand.fence() == []
 
@@ -124,7 +122,6 @@ def test_it_makes_no_difference_where_segments_end(stand: Stand, name: str):
     with stand.peer() as peer:
         for offset in range(len(head)):
             peer.send(head[offset : offset + 1])
-        peer.socket.shutdown(socket.SHUT_WR)
-        peer.end()
+        peer.finish()
     assert all(target == b"/a" for target in stand.fence())
     assert b"/smuggled" not in stand.backend.targets()
