@@ -17,7 +17,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled lint audit race chaos soak bench bench-setup clean node-packages
+.PHONY: help demo test test-compiled lint audit race chaos hostile soak bench bench-setup clean node-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ race: $(VENV)/.dev node-packages ## each fault family 1,000 times: direct, nginx
 chaos: $(VENV)/.dev ## 500 live sessions while everything around them breaks; then a drain of 2,000
 	@$(BIN)/python -m tests.chaos
 
+hostile: $(VENV)/.dev ## 100 honest sessions among 10,000 hostile connections in a minute
+	@$(BIN)/python -m tests.hostile
+
 soak: $(VENV)/.dev ## 15 minutes of connect, talk, leave: is memory flat?
 	@$(BIN)/python -m tests.soak
 
@@ -69,7 +72,7 @@ bench-setup: $(VENV)/.dev ## install what `make bench` compares with (apt: nginx
 	@$(INSTALL) -e '.[demo,dev,bench]'
 
 clean: ## remove the virtual environment and everything that was built
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results chaos-results soak-results bench-results $(NODE_BACKEND)/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results chaos-results hostile-results soak-results bench-results $(NODE_BACKEND)/node_modules
 	find proxy tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	find proxy -name '*.so' -delete; rm -f *__mypyc.*.so
 
