@@ -377,6 +377,26 @@ def test_the_python_example_of_the_architecture_runs():
     assert done.returncode == 0, done.stderr
 
 
+# -- abuse --------------------------------------------------------------------------------------------------
+
+
+def names_of_tests(folder: Path) -> set[str]:
+    """The names of all tests below a folder."""
+    return {
+        name
+        for file in folder.rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+
+
+def test_the_table_of_abuse_names_tests_that_exist_and_every_test_of_its_room():
+    heading = "Smuggling and abuse"
+    (page,) = [page for page in PAGES if re.search(rf"^#+ {heading}$", page.read_text(), re.MULTILINE)]
+    told = {word for row in rows(section(page, heading)) for word in words(row[-1])}
+    assert told <= names_of_tests(ROOT / "tests")
+    assert names_of_tests(ROOT / "tests" / "hostile") <= told
+
+
 # -- rooms --------------------------------------------------------------------------------------------------
 
 

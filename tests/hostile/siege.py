@@ -168,7 +168,7 @@ class Siege:
 
 
 def waited(pid: int) -> float:
-    """Return for how many seconds a process was ready to run and others had the cores; 0.0 where none counts."""
+    """Return for how many seconds a process was ready and others had the cores; 0.0 where nobody counts."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError):

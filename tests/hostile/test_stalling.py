@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from proxy.edge.upstream import parse_upstream
+from proxy.policy import load
+from proxy.server import Gate, Listeners
 from tests.backends import front
 from tests.bench import process
 from tests.hostile.conftest import Stand
 from tests.hostile.peer import Peer, upgrade
 from tests.hostile.recorder import OK, Recorder
+from tests.telemetry.reports import telemetry
 
 GET = b"GET /a HTTP/1.1\r\nHost: example.test\r\n\r\n"
 BEGUN = {
@@ -94,6 +102,28 @@ def test_answers_that_nobody_takes_are_not_piled_up(stand: Stand):
         stand.gate.wait_for_log(lambda text: "response not taken" in text, within_s=10)
         assert len(stand.backend.targets()) < 500
         peer.end()
+
+
+def test_a_tls_handshake_that_does_not_go_on_is_ended(run, tmp_path: Path):
+    import trustme  # noqa: PLC0415 - slow to import, and only this test needs it
+
+    async def main() -> None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        trustme.CA().issue_cert("localhost").configure_cert(tls)
+        file = tmp_path / "policy.yaml"
+        file.write_text("extends: production\nhttp: {header_deadline_s: 0.2}\n")
+        gate = Gate(
+            parse_upstream("http://127.0.0.1:9"), load(str(file)), telemetry(InMemorySpanExporter()), None
+        )
+        public = socket.create_server(("127.0.0.1", 0))
+        await gate.start(Listeners(public, tls=tls))
+        reader, writer = await asyncio.open_connection("127.0.0.1", public.getsockname()[1])
+        writer.write(b"\x16\x03\x01")
+        assert await reader.read() == b""
+        writer.close()
+        await gate.stop()
+
+    run(main())
 
 
 @pytest.fixture(scope="module")
