@@ -199,6 +199,7 @@ OWN: dict[str, tuple[int, bool]] = {
     "unknown methods": (400, False),
     "CONNECT": (405, False),
     "targets beyond ASCII": (400, False),
+    "fragments": (400, False),
     "no valid Host, or two": (400, False),
     "fields that come once": (400, False),
     "fields beyond their number": (400, False),
