@@ -79,6 +79,13 @@ def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
             name, metavar=metavar, default=environ.get(variable) or default, help=f"{text} [{variable}]"
         )
 
+    def switch(name: str, text: str) -> None:
+        variable = "READYGATE_" + name.removeprefix("--").replace("-", "_").upper()
+        default = environ.get(variable) or ""
+        parser.add_argument(
+            name, action="store_const", const="on", default=default, help=f"{text} [{variable}]"
+        )
+
     port = environ.get("PORT") or "8080"
     flag("--upstream", "URL", "", "the backend: http://HOST:PORT, https://HOST:PORT or unix:/path")
     flag(
@@ -90,10 +97,8 @@ def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
     flag("--workers", "N", "1", "processes that share the port (1)")
     flag("--tls-cert", "FILE", "", "serve clients over TLS with this certificate chain (PEM)")
     flag("--tls-key", "FILE", "", "its private key, if that is in a file of its own (PEM)")
-    parser.add_argument(
-        "--watch", action="store_const", const="on", default=environ.get("READYGATE_WATCH") or "",
-        help="load the policy again whenever its file has changed, as on SIGHUP [READYGATE_WATCH]",
-    )  # fmt: skip
+    switch("--watch", "load the policy again whenever its file has changed, as on SIGHUP")
+    switch("--trace-failures", "make the spans of handshakes that fail, whether they are sampled or not")
     parser.set_defaults(command=_run)
 
 

@@ -81,6 +81,7 @@ class RunOptions:
     tls_cert: str
     tls_key: str
     watch: bool
+    trace_failures: bool = False
 
     @classmethod
     def parse(cls, args: argparse.Namespace, environ: Mapping[str, str]) -> Self:
@@ -93,8 +94,8 @@ class RunOptions:
             raise ValueError(f"--workers {args.workers!r}: expected a number from 1 to {_MAX_WORKERS}")
         if args.tls_key and not args.tls_cert:
             raise ValueError("--tls-key needs --tls-cert")
-        if args.watch.lower() not in _ON + _OFF:
-            raise ValueError(f"READYGATE_WATCH {args.watch!r}: expected on or off")
+        watch = _switch("READYGATE_WATCH", args.watch)
+        trace_failures = _switch("READYGATE_TRACE_FAILURES", args.trace_failures)
         admin = None if args.admin.lower() == "off" else Address.parse(args.admin, "--admin")
         at = admin.host if admin is not None else "localhost"
         return cls(
@@ -107,7 +108,8 @@ class RunOptions:
             workers=int(args.workers),
             tls_cert=args.tls_cert,
             tls_key=args.tls_key,
-            watch=args.watch.lower() in _ON,
+            watch=watch,
+            trace_failures=trace_failures,
         )
 
     def words(self) -> list[str]:
@@ -122,7 +124,15 @@ class RunOptions:
             "--tls-cert": self.tls_cert,
             "--tls-key": self.tls_key,
         }
-        return [word for flag, value in flags.items() if value for word in (flag, value)]
+        words = [word for flag, value in flags.items() if value for word in (flag, value)]
+        return [*words, "--trace-failures"] if self.trace_failures else words
+
+
+def _switch(variable: str, text: str) -> bool:
+    """Parse `on` or `off`. Raise ValueError with one clear line."""
+    if text.lower() not in _ON + _OFF:
+        raise ValueError(f"{variable} {text!r}: expected on or off")
+    return text.lower() in _ON
 
 
 def run(options: RunOptions, environ: Mapping[str, str]) -> int:
@@ -178,7 +188,7 @@ def _worker_options(options: RunOptions, policy: Policy) -> WorkerOptions:
 
 async def _serve(options: RunOptions, chosen: Chosen, environ: Mapping[str, str]) -> int:
     listeners = _listeners(options)
-    gate = Gate.build(options.upstream, chosen.policy, environ)
+    gate = Gate.build(options.upstream, chosen.policy, environ, trace_failures=options.trace_failures)
     stop = _stop_on_signals()
     chosen.hangups.listen(stop.set)
     await gate.start(listeners)
@@ -203,7 +213,7 @@ async def _serve(options: RunOptions, chosen: Chosen, environ: Mapping[str, str]
 async def _work(options: RunOptions, policy: Policy, environ: Mapping[str, str]) -> int:
     """Serve as one of several workers."""
     listeners = _worker_listeners(options)
-    gate = Gate.build(options.upstream, policy, environ)
+    gate = Gate.build(options.upstream, policy, environ, trace_failures=options.trace_failures)
     stop = _stop_on_signals()
     await gate.start(listeners)
     announce_ready()  # its supervisor speaks when all are ready

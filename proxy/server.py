@@ -26,7 +26,7 @@ from proxy.edge.http import upstream_tls
 from proxy.edge.shared import Shared, now_ms
 from proxy.generation import Generation
 from proxy.guard import BadKeyError
-from proxy.telemetry import Telemetry
+from proxy.telemetry import LagProbe, Telemetry
 
 if TYPE_CHECKING:
     import socket
@@ -89,6 +89,7 @@ class Gate:
         self.feed = EventFeed()
         telemetry.listeners.append(self.feed.publish)
         self._shared = Shared(upstream, tls, policy, telemetry, materials)
+        self._lag = LagProbe(self._shared.loop, telemetry.metrics.lagged)
         self._scheme = "http"
         self._generations: list[Generation] = []  # the last one serves
         self._admin_server: web.Server | None = None
@@ -96,11 +97,16 @@ class Gate:
         self._started = False
 
     @classmethod
-    def build(cls, upstream: Upstream, policy: Policy, environ: Mapping[str, str]) -> Self:
+    def build(
+        cls, upstream: Upstream, policy: Policy, environ: Mapping[str, str], *, trace_failures: bool = False
+    ) -> Self:
         """Make a gate from its settings. Call in a running loop. Raise StartError."""
         prepared = _prepare(upstream, policy)
         telemetry = Telemetry.from_environment(
-            environ, version=__version__, upstream=(upstream.host, upstream.port)
+            environ,
+            version=__version__,
+            upstream=(upstream.host, upstream.port),
+            trace_failures=trace_failures,
         )
         return cls(upstream, policy, telemetry, prepared.tls, prepared.materials)
 
@@ -125,6 +131,7 @@ class Gate:
             self._admin_server = web.Server(build(self, access=listeners.access), access_log=None)
             self._listening.append(await loop.create_server(self._admin_server, sock=listeners.admin))
         self._started = True
+        self._lag.start()
         # What exists now lives as long as the process: no collection need look at it again.
         gc.collect()
         gc.freeze()
@@ -184,6 +191,7 @@ class Gate:
                 await server.shutdown(0)
         for generation in self._generations:
             await generation.close()
+        self._lag.stop()
         self.feed.close()
         for listening in self._listening[1:]:
             listening.close()

@@ -37,13 +37,15 @@ class LearnedWindow:
         self._steady = TRUST if trusting else 0
 
     def width_ms(self, at_ms: float) -> float:
-        """Return how long a leg that was validated at `at_ms` must stay up."""
-        plan = self._plan
-        while self._losses and at_ms - self._losses[0][0] > plan.memory_s * 1000:
-            self._losses.popleft()
-        if not self._losses:
+        """Return how long a leg that was validated at `at_ms` must stay up.
+
+        Changes nothing, so that another thread may ask, too.
+        """
+        plan, losses = self._plan, self._losses
+        if not losses or at_ms - losses[-1][0] > plan.memory_s * 1000:  # the last one is the latest
             return plan.min_ms if self._steady >= TRUST else plan.max_ms
-        ages = sorted(age for _, age in self._losses if age is not None)
+        oldest_ms = at_ms - plan.memory_s * 1000
+        ages = sorted(age for lost_ms, age in tuple(losses) if age is not None and lost_ms >= oldest_ms)
         if len(ages) < ENOUGH:
             return plan.max_ms
         learned = ages[min(int(len(ages) * PERCENTILE), len(ages) - 1)] * MARGIN

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ from proxy.edge.headers import (
     with_host,
     without_forwarded,
 )
+from proxy.edge.http import log as http_log
 from proxy.edge.problem import problem
 from proxy.edge.session import Session
 from proxy.edge.shared import now_ms
@@ -137,25 +139,37 @@ class Acceptor:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; a session's connection is taken over instead."""
         await head_arrived(request)
+        began_ms = now_ms()
         fault = request_fault(request.raw_path, request.version[:2], request.raw_headers)
         if fault is not None:
-            return await self._unclear(request, fault)
+            return self._counted(await self._unclear(request, fault), began_ms)
+        return await self._answer(request, began_ms)
+
+    async def _answer(self, request: web.BaseRequest, began_ms: float) -> web.StreamResponse:
+        """Answer a request whose head is clear."""
         target, authority = origin_form(request.method, request.raw_path)
         path, question, query = target.decode("utf-8", "surrogateescape").partition("?")
-        host = _host(request, authority)
-        if denied := self._host_denied(request, host, own=path.startswith(_OWN_PATHS)):
-            return self._deny(denied, host)
-        if path.startswith(_OWN_PATHS):
+        host, own = _host(request, authority), path.startswith(_OWN_PATHS)
+        if denied := self._host_denied(request, host, own=own):
+            return self._counted(self._deny(denied, host), began_ms)
+        if own:
             return await self._health(path.removeprefix(_OWN_PATHS))
         route = self._shared.policy.route(path)
         rewritten = route.rewrite(path) + question + query
         upgrades = asks_for_websocket(request)
         if denied := self._path_denied(path, upgrades=upgrades):
-            return self._deny(denied, path)
-        if upgrades:
-            return await self._upgrade(request, route, rewritten, host)
-        response = await self._pass(request, route, rewritten)
-        self._shared.telemetry.metrics.http_request(response.status)
+            return self._counted(self._deny(denied, path), began_ms)
+        if not upgrades:
+            return self._counted(await self._pass(request, route, rewritten), began_ms)
+        try:
+            key = check_upgrade(request)
+        except BadUpgrade as bad:
+            return self._counted(self._refuse_upgrade(request, route, bad), began_ms)
+        return await self._serve(request, route, rewritten, key, host)
+
+    def _counted(self, response: web.StreamResponse, began_ms: float) -> web.StreamResponse:
+        """Count the answer to what is no handshake, whoever gave it."""
+        self._shared.telemetry.metrics.http_request(response.status, (now_ms() - began_ms) / 1000)
         return response
 
     async def _pass(self, request: web.BaseRequest, route: Route, target: str) -> web.StreamResponse:
@@ -169,23 +183,26 @@ class Acceptor:
                 claims = await claims_of(self._shared.checks.by_pattern[route.pattern], request, target)
             except RefusedError as refused:
                 return refuse_token(self._shared, refused.reason, route.settings.retry_after_s)
-        return await self._passes.handle(request, target, fields, claims)
+        complain = partial(self._complain, http_log, request, route)
+        return await self._passes.handle(request, target, fields, claims, complain)
 
-    async def _upgrade(
-        self, request: web.BaseRequest, route: Route, target: str, host: str
-    ) -> web.StreamResponse:
-        """Answer what means to be a handshake."""
-        try:
-            key = check_upgrade(request)
-        except BadUpgrade as bad:
-            fields = {"client_address": self._client(request)}
-            _log.warning("bad upgrade: %s", bad.reason, extra={"fields": fields})
-            refused = bad.response()
-            refused.force_close()
-            return refused
-        if self._shared.draining:
-            return _unavailable("the gate is stopping", route.settings.retry_after_s)
-        return await self._serve(request, route, target, key, host)
+    def _refuse_upgrade(self, request: web.BaseRequest, route: Route, bad: BadUpgrade) -> web.Response:
+        """Answer what is no handshake, but meant to be one; it counts as plain HTTP."""
+        told: dict[str, object] = {"status": int(bad.status), "reason": bad.reason}
+        self._complain(_log, request, route, "bad upgrade", told)
+        refused = bad.response()
+        refused.force_close()
+        return refused
+
+    def _complain(
+        self,
+        log: logging.Logger,
+        request: web.BaseRequest,
+        route: Route,
+        message: str,
+        fields: dict[str, object],
+    ) -> None:
+        self._shared.telemetry.complain(log, message, self._facts(request, route), fields)
 
     async def _serve(
         self, request: web.BaseRequest, route: Route, target: str, key: bytes, host: str

@@ -13,11 +13,13 @@ from aiohttp.http import HttpVersion11
 from proxy.edge.headers import end_to_end, serialize
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import aiohttp
     from aiohttp import web
     from aiohttp.http import RawResponseMessage
+
+    Complain = Callable[[str, dict[str, object]], None]
 
 # RFC 9110 section 10.1.1: "a client SHOULD NOT wait for an indefinite period before sending the content". Nor
 # do we, for upstreams that ignore the expectation. curl waits as long.
@@ -33,7 +35,7 @@ class Exchange:
     """One request under way: what its body and its answer must know of each other.
 
     `wire` and `chunked` as in `Head`. `proceed` is for a client that waits to be asked for its body: it is
-    done when it was asked, or began without.
+    done when it was asked, or began without. `complain` gets a message and fields when something goes wrong.
     """
 
     request: web.BaseRequest
@@ -41,6 +43,7 @@ class Exchange:
     chunked: bool
     has_body: bool
     proceed: asyncio.Future[None] | None
+    complain: Complain
     response: aiohttp.ClientResponse | None = None
     asked_for_body: bool = False
     client_error: Exception | None = None

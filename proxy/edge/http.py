@@ -42,6 +42,7 @@ from proxy.guard import response_is_clear
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from proxy.edge.exchange import Complain
     from proxy.edge.upstream import Upstream
 
 log = logging.getLogger("readygate.http")
@@ -162,15 +163,17 @@ class PassThrough:
         target: str | None = None,
         headers: Sequence[Pair] | None = None,
         claims: Sequence[Pair] = (),
+        complain: Complain | None = None,
     ) -> web.StreamResponse:
         """Answer a request with the upstream's response, or with 400, 405, 501, 502 or 504 problem+json.
 
         `target` replaces `request.raw_path` (path and query) where a route rewrites it, `headers` replaces
         `request.raw_headers` where the guard changes them; `claims` are the gate's own fields, which no
-        `Connection` of the client's can take away. The calling task is cancelled when the client goes away.
+        `Connection` of the client's can take away. `complain` gets a message and fields when the request's
+        body or the upstream fails. The calling task is cancelled when the client goes away.
         """
         try:
-            exchange = self._exchange(request, target, headers, claims)
+            exchange = self._exchange(request, target, headers, claims, complain or _complain)
         except _BadRequestError as error:
             answer = problem(error.status, "Request cannot be passed on", error.detail)
             answer.force_close()
@@ -187,6 +190,7 @@ class PassThrough:
         target: str | None,
         headers: Sequence[Pair] | None,
         claims: Sequence[Pair],
+        complain: Complain,
     ) -> Exchange:
         if request.method == "CONNECT":
             raise _BadRequestError(405, "CONNECT is for forward proxies.")
@@ -214,7 +218,7 @@ class PassThrough:
         proceed = None
         if expects and modern and has_body:
             proceed = asyncio.get_running_loop().create_future()
-        return Exchange(request, wire, bool(codings), has_body, proceed)
+        return Exchange(request, wire, bool(codings), has_body, proceed, complain)
 
     def _fields(
         self, request: web.BaseRequest, authority: bytes | None, headers: Sequence[Pair]
@@ -332,16 +336,19 @@ def _once_more(exchange: Exchange) -> Middleware:
     return attempt
 
 
+def _complain(message: str, fields: dict[str, object]) -> None:
+    log.warning(message, extra={"fields": fields})
+
+
 def _failure(exchange: Exchange, error: Exception) -> web.Response:
     """Return the answer for a request that got no response, and log why."""
     if exchange.client_error is not None:
-        _log_bad_body(exchange)
         if isinstance(exchange.client_error, BodyTooSlowError):
             answer = problem(408, "Request Timeout", "The request's body did not come.")
-            answer.force_close()
-            return answer
-        answer = problem(400, "Bad request body")
+        else:
+            answer = problem(400, "Bad request body")
         answer.force_close()
+        _complain_of_body(exchange, answer.status)
         return answer
     if isinstance(error, asyncio.TimeoutError):
         answer = problem(504, "Upstream did not answer in time")
@@ -353,15 +360,13 @@ def _failure(exchange: Exchange, error: Exception) -> web.Response:
         answer = problem(502, "Upstream closed the connection before it answered")
     if exchange.has_body:
         answer.force_close()
-    log.warning(
-        "no answer from the upstream",
-        extra={"fields": {"status": answer.status, "error": type(error).__name__}},
-    )
+    exchange.complain("no answer from the upstream", {"status": answer.status, "error": type(error).__name__})
     return answer
 
 
-def _log_bad_body(exchange: Exchange) -> None:
-    log.warning("bad request body", extra={"fields": {"client_address": exchange.request.remote or ""}})
+def _complain_of_body(exchange: Exchange, status: int) -> None:
+    error = type(exchange.client_error).__name__
+    exchange.complain("bad request body", {"status": status, "error": error})
 
 
 async def _relay(exchange: Exchange, response: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -392,9 +397,9 @@ async def _relay(exchange: Exchange, response: aiohttp.ClientResponse) -> web.St
             raise aiohttp.ClientPayloadError("reset")
     except (aiohttp.ClientError, OSError) as error:
         if exchange.client_error is not None:
-            _log_bad_body(exchange)
+            _complain_of_body(exchange, response.status)
         else:
-            log.warning("response cut", extra={"fields": {"error": type(error).__name__}})
+            exchange.complain("response cut", {"status": response.status, "error": type(error).__name__})
         answer.cut()
         return answer
     await answer.write_eof()

@@ -391,7 +391,8 @@ class Session:
         self._write(upstream, from_client)
         at_ms = now_ms()
         trace.flush_ended(started_ms, at_ms, len(from_client), len(from_upstream))
-        self.joined = self._join(handshake, upstream, trace.session(at_ms), asked=bool(from_client))
+        session = trace.session(at_ms, handshake.walker(Role.CLIENT), handshake.walker(Role.UPSTREAM))
+        self.joined = self._join(handshake, upstream, session, asked=bool(from_client))
 
     def _join(self, handshake: Handshake, upstream: Held, trace: SessionTrace, *, asked: bool) -> Joined:
         shared = self._shared

@@ -83,13 +83,13 @@ class Shared:
         self._clients = Clients()
         self._most_sessions = most_sessions()
         self.room = Room(self)
-        telemetry.metrics.watch(lambda: self.early.bytes, lambda: len(asyncio.all_tasks(self.loop)))
         self._tide = Tide()
         self.draining = False
         self._windows: dict[_Plan, Mapping[Role, LearnedWindow]] = {}
         self.measurable = measurable()
         self._quiets: dict[_Plan, LearnedQuiet] = {}
         self._idle: asyncio.Future[None] | None = None
+        telemetry.metrics.watch(_Watched(self))
 
     def switch(
         self, policy: Policy, tls: ssl.SSLContext | None, materials: Mapping[JwtSettings, Material]
@@ -130,6 +130,20 @@ class Shared:
             quiet = self._quiets[plan] = LearnedQuiet(route.settings.departure)
         return quiet
 
+    def learned_windows(self) -> dict[tuple[str, str], float]:
+        """Return the windows in ms by (route, leg), of the routes that sessions came by. On any thread."""
+        at_ms, told = now_ms(), {}
+        for route in (*self.policy.routes, self.policy.default):
+            for role, window in (self._windows.get(_window_plan(route)) or {}).items():
+                told[route.pattern, str(role)] = window.width_ms(at_ms)
+        return told
+
+    def learned_quiets(self) -> dict[str, float]:
+        """Return the quiet times of departure in ms by route, likewise."""
+        routes = (*self.policy.routes, self.policy.default)
+        known = {route.pattern: self._quiets.get(_quiet_plan(route)) for route in routes}
+        return {pattern: quiet.quiet_ms for pattern, quiet in known.items() if quiet is not None}
+
     def limit_reached(self, client_address: str, head: int) -> Limit | None:
         """Return why this client may not have one more session, whose request has a head of so many bytes."""
         load = Load(
@@ -168,6 +182,21 @@ class Shared:
         if self.sessions:
             self._idle = self.loop.create_future()
             await self._idle
+
+
+class _Watched:
+    """What metrics read of the shared things when somebody collects."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self.learned_windows = shared.learned_windows
+        self.learned_quiets = shared.learned_quiets
+
+    def early_bytes(self) -> int:
+        return self._shared.early.bytes
+
+    def tasks(self) -> int:
+        return len(asyncio.all_tasks(self._shared.loop))
 
 
 def _window_plan(route: Route) -> _Plan:

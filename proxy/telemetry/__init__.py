@@ -11,14 +11,17 @@ from proxy.telemetry.facts import (
     Subject,
     Traffic,
 )
+from proxy.telemetry.lag import LagProbe
+from proxy.telemetry.session_trace import SessionTrace
 from proxy.telemetry.telemetry import Telemetry
-from proxy.telemetry.traces import HandshakeTrace, SessionTrace
+from proxy.telemetry.traces import HandshakeTrace
 
 __all__ = [
     "DepartureFacts",
     "EndReason",
     "EndedBy",
     "HandshakeTrace",
+    "LagProbe",
     "RequestFacts",
     "SessionReport",
     "SessionTrace",

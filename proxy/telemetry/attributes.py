@@ -23,6 +23,7 @@ Attributes = dict[str, "AttributeValue"]
 UNSET = Status(StatusCode.UNSET)
 ERROR = Status(StatusCode.ERROR)
 _SERVER_ERROR = 500
+_FAILED = frozenset({Outcome.TIMEOUT, Outcome.FAILED})
 _BROKEN_CODES = frozenset({1006, 1011, 1014})  # what an upstream ends with when it failed rather than left
 
 
@@ -95,22 +96,39 @@ def handshake_error(report: HandshakeReport) -> str:
     return str(report.status) if (report.status or 0) >= _SERVER_ERROR else ""
 
 
-def of_stage(stage: StageRecord) -> Attributes:
-    """Return what a stage waited for, for how long at most, and what came of it."""
-    return {
+def is_failure(report: HandshakeReport) -> bool:
+    """Return whether a handshake failed, so that it is worth its spans though it was not sampled.
+
+    Those whose span has an error are meant, but not what a limit refused: in a flood that would be most.
+    """
+    return report.limit is None and bool(handshake_error(report))
+
+
+def of_stage(stage: StageRecord, report: HandshakeReport) -> Attributes:
+    """Return what a stage waited for, for how long at most, and what came of it.
+
+    A failure that cost a try or the handshake is an error; one by a refusal or a client that left is none.
+    """
+    told: Attributes = {
         "readygate.evidence": stage.evidence.value,
         "readygate.budget_ms": stage.budget_ms,
         "readygate.stage.outcome": stage.outcome.value,
         "readygate.attempt": stage.attempt,
     }
+    if stage.outcome is StageOutcome.FAILED and (error := _stage_error(stage, report)):
+        told["error.type"] = error
+    return told
 
 
-def stage_status(stage: StageRecord, report: HandshakeReport) -> Status:
-    """Return ERROR for a stage whose failure cost a try or the handshake, not for a refusal or a leaver."""
-    if stage.outcome is not StageOutcome.FAILED:
-        return UNSET
-    redialled = stage.role is Role.UPSTREAM and stage.attempt <= len(report.redials)
-    return ERROR if redialled or report.outcome in {Outcome.TIMEOUT, Outcome.FAILED} else UNSET
+def _stage_error(stage: StageRecord, report: HandshakeReport) -> str:
+    if stage.role is Role.UPSTREAM and stage.attempt <= len(report.redials):
+        return report.redials[stage.attempt - 1]
+    return handshake_error(report) if report.outcome in _FAILED else ""
+
+
+def status(told: Attributes) -> Status:
+    """Return the status of a span with these attributes: an `error.type` makes it an ERROR."""
+    return ERROR if "error.type" in told else UNSET
 
 
 def of_auth(source: str, algorithm: str, outcome: str) -> Attributes:

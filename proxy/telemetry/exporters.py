@@ -11,10 +11,11 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from proxy.telemetry.histogram import Reader
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.trace.export import SpanExporter
 
 _log = logging.getLogger("readygate.telemetry")
@@ -31,7 +32,7 @@ def span_exporters(environ: Mapping[str, str]) -> list[SpanExporter]:
     return _build(environ, "TRACES", {"otlp": _otlp_spans, "console": _console_spans})
 
 
-def metric_readers(environ: Mapping[str, str]) -> list[MetricReader]:
+def metric_readers(environ: Mapping[str, str]) -> list[Reader]:
     """Return the readers that OTEL_METRICS_EXPORTER or an OTLP endpoint asks for (each runs a thread)."""
     return _build(environ, "METRICS", {"otlp": _otlp_metrics, "console": _console_metrics})
 
@@ -83,18 +84,18 @@ def _otlp_spans(protocol: str) -> SpanExporter:
     return OTLPSpanExporter()
 
 
-def _otlp_metrics(protocol: str) -> MetricReader:
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
-
+def _otlp_metrics(protocol: str) -> Reader:
+    preference = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").strip().lower()
+    delta = preference in {"delta", "lowmemory"}  # for histograms the specification has both mean delta
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (  # noqa: PLC0415
             OTLPMetricExporter as Grpc,
         )
 
-        return PeriodicExportingMetricReader(Grpc())
+        return Reader(Grpc(), delta=delta)
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
 
-    return PeriodicExportingMetricReader(OTLPMetricExporter())
+    return Reader(OTLPMetricExporter(), delta=delta)
 
 
 def _console_spans(_: str) -> SpanExporter:
@@ -103,10 +104,7 @@ def _console_spans(_: str) -> SpanExporter:
     return ConsoleSpanExporter(formatter=lambda span: (span.to_json(indent=None) or "") + "\n")
 
 
-def _console_metrics(_: str) -> MetricReader:
-    from opentelemetry.sdk.metrics.export import (  # noqa: PLC0415
-        ConsoleMetricExporter,
-        PeriodicExportingMetricReader,
-    )
+def _console_metrics(_: str) -> Reader:
+    from opentelemetry.sdk.metrics.export import ConsoleMetricExporter  # noqa: PLC0415
 
-    return PeriodicExportingMetricReader(ConsoleMetricExporter())
+    return Reader(ConsoleMetricExporter())

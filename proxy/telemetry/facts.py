@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from sys import intern
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from proxy.telemetry import redact
 
@@ -45,6 +45,14 @@ class RequestFacts:
     http_version: str = "1.1"
     token_names: frozenset[str] = frozenset()
     token_prefixes: tuple[str, ...] = ()
+
+
+class Said(Protocol):
+    """Counts what one side says, as it says it: whole messages by type, and bytes of payload."""
+
+    text: int
+    binary: int
+    payload_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""JSON lines on stdout, one per event, as Google Cloud Logging and everybody else reads them.
+"""One line per event on stdout: JSON, or words for whoever reads it on a terminal.
 
-https://cloud.google.com/logging/docs/structured-logging. A reader that stops reading never stops us: a line
-is written only when the descriptor takes it at once, otherwise it waits in a bounded queue until the next
-one.
+A reader that stops reading never stops us: a line is written only when the descriptor takes it at once,
+otherwise it waits in a bounded queue until the next one. What is said again and again is said now and then.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ import select
 import sys
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp.http_exceptions import HttpProcessingError
 
-from proxy.telemetry import redact
+from proxy.telemetry.lines import JsonFormatter, TextFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,24 +32,30 @@ _LEVELS = {
 _MAX_LINE_BYTES = (
     select.PIPE_BUF
 )  # POSIX: a write of this much to a writable pipe is atomic and does not block
-_MAX_TEXT_CHARS = 2000
 _MAX_WAITING = 1000
 _NOISE_EVERY_S = 60.0
-_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+# So many lines of a kind in so long a time; what is beyond is counted, and told with the next one.
+_REPEATS = 5
+_REPEATS_S = 10.0
+_KINDS = 256
+_FORMATS = ("auto", "json", "text")
 _NOISY = ("opentelemetry", "urllib3", "requests", "grpc")
 
 
 def setup(environ: Mapping[str, str], fd: int | None = None) -> None:
-    """Send all logging of the process to `fd` (default: stdout) as JSON lines. A second call changes nothing.
+    """Send all logging of the process to `fd` (default: stdout) as lines. A second call changes nothing.
 
-    READYGATE_LOG_LEVEL is DEBUG, INFO (default), WARNING, ERROR or CRITICAL; other values are logged and
-    ignored.
+    READYGATE_LOG_LEVEL is DEBUG, INFO (default), WARNING, ERROR or CRITICAL; READYGATE_LOG_FORMAT `json`,
+    `text`, or `auto` (default): text on a terminal, else JSON. Other values are logged and ignored.
     """
     root = logging.getLogger()
     if any(isinstance(handler, LineHandler) for handler in root.handlers):
         return
-    handler = LineHandler(_stdout() if fd is None else fd)
-    handler.setFormatter(JsonFormatter(environ.get("GOOGLE_CLOUD_PROJECT", "")))
+    fd = _stdout() if fd is None else fd
+    handler = LineHandler(fd)
+    wanted = environ.get("READYGATE_LOG_FORMAT", "").strip().lower() or "auto"
+    handler.setFormatter(_formatter(environ, wanted, fd))
+    handler.addFilter(Repeats())
     root.addHandler(handler)
     _spare_what_no_line_says()
     name = environ.get("READYGATE_LOG_LEVEL", "").strip().upper() or "INFO"
@@ -59,6 +64,21 @@ def setup(environ: Mapping[str, str], fd: int | None = None) -> None:
     if name not in _LEVELS:
         expected = ", ".join(_LEVELS)
         logging.getLogger("readygate").warning("READYGATE_LOG_LEVEL: found %r, expected %s", name, expected)
+    if wanted not in _FORMATS:
+        expected = ", ".join(_FORMATS)
+        logging.getLogger("readygate").warning(
+            "READYGATE_LOG_FORMAT: found %r, expected %s", wanted, expected
+        )
+
+
+def _formatter(environ: Mapping[str, str], wanted: str, fd: int) -> logging.Formatter:
+    terminal = os.isatty(fd)
+    if wanted == "text" or (wanted != "json" and terminal):
+        # https://no-color.org: "when present and not an empty string (regardless of its value)"
+        plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
+        return TextFormatter(colour=terminal and not plain)
+    project = environ.get("GOOGLE_CLOUD_PROJECT", "")
+    return JsonFormatter(project, http_request=bool(project or environ.get("K_SERVICE")))
 
 
 def _spare_what_no_line_says() -> None:
@@ -88,44 +108,6 @@ def _stdout() -> int:
         return sys.stdout.fileno()
     except (OSError, ValueError, AttributeError):  # replaced by something without a descriptor
         return 1
-
-
-class JsonFormatter(logging.Formatter):
-    """A record as one JSON object: severity, time, message, the record's `fields`, trace ids."""
-
-    def __init__(self, project: str = "") -> None:
-        super().__init__()
-        self._project = project
-        self._second = -1
-        self._prefix = ""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line, without its end."""
-        fields: dict[str, object] = getattr(record, "fields", {})
-        # a record with fields and no arguments has a constant of ours for its message
-        constant = fields and not record.args
-        line: dict[str, Any] = {
-            "severity": record.levelname,
-            "time": self._time(record.created),
-            "message": record.msg if constant else redact.text(record.getMessage())[:_MAX_TEXT_CHARS],
-            "logger": record.name,
-        }
-        line |= fields
-        if self._project and (trace_id := fields.get("trace_id")):
-            line["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{trace_id}"
-            line["logging.googleapis.com/spanId"] = fields.get("span_id")
-            line["logging.googleapis.com/trace_sampled"] = bool(getattr(record, "sampled", False))
-        if record.exc_info and record.exc_info[0] is not None:
-            # the end of a traceback says what happened
-            line["exception"] = redact.text(self.formatException(record.exc_info))[-_MAX_TEXT_CHARS:]
-        return _encode(line)
-
-    def _time(self, created: float) -> str:
-        second = int(created)
-        if second != self._second:
-            self._second = second
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._prefix}.{int((created - second) * 1e6):06d}Z"
 
 
 class LineHandler(logging.Handler):
@@ -181,6 +163,39 @@ class LineHandler(logging.Handler):
     def _lost_line(self) -> bytes:
         line = {"severity": "WARNING", "message": f"{self._lost} log lines lost: stdout is not being read"}
         return json.dumps(line).encode() + b"\n"
+
+
+class Repeats(logging.Filter):
+    """Lets through five warnings or errors of a kind in 10 s, and tells with the next how many it held back.
+
+    A kind is a logger and a message before its arguments are put in. The lines of sessions (records that say
+    whether they are `sampled`) are no repeats: each is about another one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds: dict[tuple[str, str], list[float]] = {}  # [since, let through, held back]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to write the record."""
+        if record.levelno < logging.WARNING or hasattr(record, "sampled"):
+            return True
+        kind, now_s = (record.name, str(record.msg)), time.monotonic()
+        known = self._kinds.get(kind)
+        if known is None:
+            if len(self._kinds) >= _KINDS:
+                self._kinds.clear()
+            known = self._kinds[kind] = [now_s, 0, 0]
+        elif now_s - known[0] >= _REPEATS_S:
+            known[:2] = now_s, 0
+        if known[1] >= _REPEATS:
+            known[2] += 1
+            return False
+        known[1] += 1
+        if known[2]:
+            record.fields = {**getattr(record, "fields", {}), "held_back": int(known[2])}
+            known[2] = 0
+        return True
 
 
 class _BadRequests(logging.Filter):

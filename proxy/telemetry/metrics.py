@@ -1,75 +1,76 @@
 """Counts and durations: OpenTelemetry instruments, read by OTLP exporters and by /metrics alike.
 
-Counters are plain dictionaries that observable instruments read when somebody collects: an increment costs a
-tenth of a microsecond, not three. Labels are bounded: routes are patterns, and what peers choose folds into
-`other` at a limit.
+Labels are bounded: routes are patterns, close codes that a client chose are told by their range, and whatever
+else there is folds into `other` at a limit. Who collects may be an exporter's thread; everything else happens
+on the event loop's.
 """
 
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from proxy.core.report import StageOutcome
 from proxy.telemetry import prometheus
+from proxy.telemetry.histogram import SCOPE, Histogram, join
+from proxy.telemetry.tally import OTHER, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from opentelemetry.metrics import CallbackOptions
-    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
 
     from proxy.core.report import HandshakeReport
-    from proxy.telemetry.facts import DepartureFacts, SessionReport
+    from proxy.telemetry.facts import DepartureFacts, Said, SessionReport
+    from proxy.telemetry.histogram import Reader
 
 DURATION_BOUNDS_S = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1),
     *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )  # fmt: skip
-_LIMIT = 1000  # label sets per counter
-_OTHER = "other"
+LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# RFC 6455 7.4.2: 1000-2999 are the protocol's, 3000-3999 registered, 4000-4999 private. So far up to 1015.
+_PROTOCOL_CODES = range(1000, 1016)
+_CODE_RANGES = {3: "3xxx", 4: "4xxx"}
 _STATUS_CLASSES = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 
 
-class Tally:
-    """A counter or gauge by labels: `labels` names them, keys are their values in that order."""
+class OpenSession(Protocol):
+    """A session while it is open: what counts what the client and the upstream say."""
 
-    __slots__ = ("_labels", "_values")
+    said: tuple[Said, Said]
 
-    def __init__(self, *labels: str) -> None:
-        self._labels = labels
-        self._values: dict[tuple[str, ...], int] = {} if labels else {(): 0}
 
-    def add(self, amount: int, *key: str) -> None:
-        """Add `amount`; a key beyond the limit counts as `other` in every label."""
-        values = self._values
-        if key not in values and len(values) >= _LIMIT:
-            key = (_OTHER,) * len(key)
-        values[key] = values.get(key, 0) + amount
+class Watched(Protocol):
+    """What is read when somebody collects, maybe on another thread. Widths and times in ms."""
 
-    def value(self, *key: str) -> int:
-        """Return the count of one key."""
-        return self._values.get(key, 0)
+    def early_bytes(self) -> int:
+        """Early bytes that are held now."""
 
-    def observe(self, _: CallbackOptions) -> Iterable[Observation]:
-        """Tell the SDK all values (may run on an exporter's thread)."""
-        return [
-            Observation(value, dict(zip(self._labels, key, strict=True)))
-            for key, value in tuple(self._values.items())
-        ]
+    def tasks(self) -> int:
+        """Tasks that the event loop has now."""
+
+    def learned_windows(self) -> Mapping[tuple[str, str], float]:
+        """Stabilization windows by (route, leg)."""
+
+    def learned_quiets(self) -> Mapping[str, float]:
+        """Quiet times of departure by route."""
 
 
 class Metrics:
     """All instruments of a process. Counting costs nothing that matters; reading is rare."""
 
-    def __init__(self, resource: Resource, version: str, readers: Sequence[MetricReader] = ()) -> None:
+    def __init__(self, resource: Resource, version: str, readers: Sequence[Reader] = ()) -> None:
+        self._open: set[OpenSession] = set()
+        self._closing = threading.Lock()  # what a session said is in the totals or in `_open`, never in both
         self._memory = InMemoryMetricReader()
         self._provider = MeterProvider([self._memory, *readers], resource=resource, shutdown_on_exit=False)
-        self._meter = self._provider.get_meter("readygate", version)
+        self._meter = self._provider.get_meter(SCOPE, version)
         self._handshakes = self._counter(
             "readygate.handshakes", "Finished handshakes.", "{handshake}", "outcome", "route", "policy"
         )
@@ -88,13 +89,18 @@ class Metrics:
         )
         self._messages = self._counter(
             "readygate.messages",
-            "Messages of closed sessions by who sent them and type.",
+            "Messages of sessions by who sent them and type.",
             "{message}",
             "sender",
             "type",
+            live=self._messages_now,
         )
         self._traffic = self._counter(
-            "readygate.traffic", "Bytes of closed sessions by who sent them.", "By", "sender"
+            "readygate.traffic",
+            "Bytes of payload in sessions by who sent them.",
+            "By",
+            "sender",
+            live=self._traffic_now,
         )
         self._departures = self._counter(
             "readygate.departures",
@@ -148,15 +154,46 @@ class Metrics:
             "readygate.build.info", "Build of this process, always 1.", "", "version", "python"
         )
         build.add(1, version, platform.python_version())
-        self._duration = self._meter.create_histogram(
+        self._duration = Histogram(
             "readygate.handshake.duration",
-            unit="s",
-            description="From the upgrade request to the open gate, or to the refusal.",
-            explicit_bucket_boundaries_advisory=DURATION_BOUNDS_S,
+            "From the upgrade request to the open gate, or to the refusal.",
+            "s",
+            DURATION_BOUNDS_S,
+            "outcome",
+            "route",
         )
+        self._stages = Histogram(
+            "readygate.stage.duration",
+            "Stages of handshakes by leg and outcome, those of every try.",
+            "s",
+            DURATION_BOUNDS_S,
+            "leg",
+            "stage",
+            "outcome",
+        )
+        self._http_duration = Histogram(
+            "readygate.http.duration",
+            "From the head of an HTTP request to the end of its response.",
+            "s",
+            DURATION_BOUNDS_S,
+            "status_class",
+        )
+        self._lag = Histogram(
+            "readygate.event_loop.lag", "How late a timer of the event loop is.", "s", LAG_BOUNDS_S
+        )
+        self._histograms = (self._duration, self._stages, self._http_duration, self._lag)
+        for reader in readers:
+            reader.histograms = self._histograms
 
-    def _counter(self, name: str, description: str, unit: str, *labels: str) -> Tally:
-        tally = Tally(*labels)
+    def _counter(
+        self,
+        name: str,
+        description: str,
+        unit: str,
+        *labels: str,
+        live: Callable[[], Mapping[tuple[str, ...], int]] | None = None,
+    ) -> Tally:
+        tally = Tally(*labels, live=live)
         self._meter.create_observable_counter(name, [tally.observe], unit, description)
         return tally
 
@@ -183,33 +220,67 @@ class Metrics:
         """Count a finished handshake by outcome, its duration and its redials."""
         self._pending.add(-1)
         self._handshakes.add(1, report.outcome.value, route, policy)
-        self._duration.record(duration_s, {"outcome": report.outcome.value, "route": route})
+        self._duration.record(duration_s, report.outcome.value, route)
+        for stage in report.stages:
+            if stage.outcome is not StageOutcome.SKIPPED:
+                took_s = (stage.ended_ms - stage.started_ms) / 1000
+                self._stages.record(took_s, stage.role, stage.stage, stage.outcome)
         for cause in report.redials:
             self._redials.add(1, cause)
 
-    def session_opened(self) -> None:
-        """Count a session as active until `session_closed`."""
+    def session_opened(self, session: OpenSession) -> None:
+        """Count a session as active, and what is said in it, until `session_closed`."""
         self._active.add(1)
+        with self._closing:
+            self._open.add(session)
 
-    def session_closed(self, report: SessionReport) -> None:
+    def session_closed(self, session: OpenSession, report: SessionReport) -> None:
         """Count a closed session by code and side, and what was said in it."""
         self._active.add(-1)
-        self._closed.add(1, str(report.code), report.ended_by)
-        for sender, traffic in (("client", report.client), ("upstream", report.upstream)):
-            self._messages.add(traffic.text_messages, sender, "text")
-            self._messages.add(traffic.binary_messages, sender, "binary")
-            self._traffic.add(traffic.bytes, sender)
+        self._closed.add(1, _code(report), report.ended_by)
+        with self._closing:
+            self._open.discard(session)
+            for sender, traffic in (("client", report.client), ("upstream", report.upstream)):
+                self._messages.add(traffic.text_messages, sender, "text")
+                self._messages.add(traffic.binary_messages, sender, "binary")
+                self._traffic.add(traffic.bytes, sender)
         if report.departure is not None:
             self.departed(report.departure, report.reason)
+
+    def _messages_now(self) -> dict[tuple[str, ...], int]:
+        """Return messages of closed sessions and, so far, of open ones. It never falls."""
+        with self._closing:
+            told, sessions = self._messages.values(), list(self._open)
+        for sender, side in (("client", 0), ("upstream", 1)):
+            for name in ("text", "binary"):
+                said = sum(getattr(session.said[side], name) for session in sessions)
+                told[sender, name] = told.get((sender, name), 0) + said
+        return told
+
+    def _traffic_now(self) -> dict[tuple[str, ...], int]:
+        """Return the same in bytes."""
+        with self._closing:
+            told, sessions = self._traffic.values(), list(self._open)
+        for sender, side in (("client", 0), ("upstream", 1)):
+            told[(sender,)] = told.get((sender,), 0) + sum(
+                session.said[side].payload_bytes for session in sessions
+            )
+        return told
 
     def departed(self, departure: DepartureFacts, reason: str) -> None:
         """Count an upstream that was let go after its client had left, and what it said meanwhile."""
         self._departures.add(1, reason)
         self._discarded.add(departure.discarded_messages)
 
-    def http_request(self, status: int) -> None:
-        """Count an HTTP request that was passed through, by the status that the client got."""
-        self._http.add(1, _STATUS_CLASSES.get(status // 100, _OTHER))
+    def http_request(self, status: int, duration_s: float) -> None:
+        """Count an HTTP request by the status that the client got, and how long it took."""
+        kind = _STATUS_CLASSES.get(status // 100, OTHER)
+        self._http.add(1, kind)
+        self._http_duration.record(duration_s, kind)
+
+    def lagged(self, for_s: float) -> None:
+        """Note how late the event loop was."""
+        self._lag.record(for_s)
 
     def limit_hit(self, limit: str) -> None:
         """Count a request that a limit (the name of its policy key) turned away."""
@@ -227,13 +298,37 @@ class Metrics:
         """Count a fetch of a key set: `ok` or `failed`."""
         self._key_sets.add(1, result)
 
-    def watch(self, early_bytes: Callable[[], int], tasks: Callable[[], int]) -> None:
-        """Tell from now on what these return: the early bytes held, the event loop's tasks. Call it once."""
-        gauge = self._meter.create_observable_up_down_counter
+    def watch(self, watched: Watched) -> None:
+        """Tell from now on what this says. Call it once."""
+        self._observe("readygate.early.bytes", "By", "Early bytes now held.", watched.early_bytes)
+        self._observe("readygate.tasks", "{task}", "Tasks of the event loop now.", watched.tasks)
+        gauge = self._meter.create_observable_gauge
         gauge(
-            "readygate.early.bytes", [lambda _: [Observation(early_bytes())]], "By", "Early bytes now held."
+            "readygate.window",
+            [lambda _: _windows(watched.learned_windows())],
+            "s",
+            "How long a leg has to stay up before it is believed, as learned.",
         )
-        gauge("readygate.tasks", [lambda _: [Observation(tasks())]], "{task}", "Tasks of the event loop now.")
+        gauge(
+            "readygate.quiet",
+            [lambda _: _quiets(watched.learned_quiets())],
+            "s",
+            "How long an upstream has to be silent before it hears that its client left, as learned.",
+        )
+
+    def _observe(self, name: str, unit: str, description: str, read: Callable[[], int]) -> None:
+        self._meter.create_observable_up_down_counter(
+            name, [lambda _: [Observation(read())]], unit, description
+        )
+
+    def watch_spans(self, dropped: Callable[[], int]) -> None:
+        """Tell from now on how many spans were dropped. Call it once."""
+        self._meter.create_observable_counter(
+            "readygate.spans.dropped",
+            [lambda _: [Observation(dropped())]],
+            "{span}",
+            "Spans that no collector got: it was away, or too slow.",
+        )
 
     def reloaded(self, result: str) -> None:
         """Count a reload of the policy: `switched`, `unchanged` or `refused`."""
@@ -241,8 +336,28 @@ class Metrics:
 
     def prometheus(self) -> str:
         """Return everything in the Prometheus text format; empty with OTEL_SDK_DISABLED."""
-        return prometheus.render(self._memory.get_metrics_data())
+        return prometheus.render(join(self._memory.get_metrics_data(), self._histograms))
 
     def shutdown(self, timeout_s: float) -> None:
         """Export what is left within the time (blocks for as long)."""
         self._provider.shutdown(timeout_millis=timeout_s * 1000)
+
+
+def _code(report: SessionReport) -> str:
+    """Return the close code of a session as a label.
+
+    A client may choose any, so only the range of its own is told.
+    """
+    code = report.code
+    if code in _PROTOCOL_CODES:
+        return str(code)
+    chosen = _CODE_RANGES.get(code // 1000, OTHER)
+    return chosen if chosen == OTHER or report.ended_by == "client" else str(code)
+
+
+def _windows(known: Mapping[tuple[str, str], float]) -> list[Observation]:
+    return [Observation(ms / 1000, {"route": route, "leg": leg}) for (route, leg), ms in known.items()]
+
+
+def _quiets(known: Mapping[str, float]) -> list[Observation]:
+    return [Observation(ms / 1000, {"route": route}) for route, ms in known.items()]

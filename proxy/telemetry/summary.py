@@ -10,7 +10,8 @@ from proxy.telemetry.attributes import handshake_error, session_error
 if TYPE_CHECKING:
     from proxy.core.report import HandshakeReport
     from proxy.telemetry.facts import SessionReport, Subject, Traffic
-    from proxy.telemetry.traces import HandshakeTrace, SessionTrace
+    from proxy.telemetry.session_trace import SessionTrace
+    from proxy.telemetry.traces import HandshakeTrace
 
 _HEADLINES = {
     Outcome.READY: "session open",
@@ -31,7 +32,7 @@ def headline(report: HandshakeReport) -> str:
 def of_handshake(trace: HandshakeTrace, report: HandshakeReport, ms: float) -> dict[str, object]:
     """Return the fields of a finished handshake; `stages` holds the last try of each stage of each leg."""
     subject = trace.subject
-    fields = _who(subject)
+    fields = who(subject)
     fields |= {
         "outcome": report.outcome.value,
         "status": report.status,
@@ -65,7 +66,7 @@ def of_handshake(trace: HandshakeTrace, report: HandshakeReport, ms: float) -> d
 
 def of_session(trace: SessionTrace, report: SessionReport, ms: float) -> dict[str, object]:
     """Return the fields of a closed session."""
-    fields = _who(trace.handshake.subject)
+    fields = who(trace.handshake.subject)
     fields |= {
         "ended_by": report.ended_by,
         "reason": report.reason,
@@ -85,7 +86,8 @@ def of_session(trace: SessionTrace, report: SessionReport, ms: float) -> dict[st
     return fields | {"trace_id": trace.trace_id, "span_id": trace.span_id}
 
 
-def _who(subject: Subject) -> dict[str, object]:
+def who(subject: Subject) -> dict[str, object]:
+    """Return who asked for what, and which part of which policy it came under."""
     return {
         "route": subject.route,
         "policy": subject.policy,

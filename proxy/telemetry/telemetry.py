@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from proxy.core.report import Outcome
 from proxy.telemetry import exporters, summary
+from proxy.telemetry.facts import describe
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.propagation import Propagation
 from proxy.telemetry.spans import Recorder, resource
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from proxy.core.report import HandshakeReport
     from proxy.telemetry.attributes import Attributes
     from proxy.telemetry.facts import RequestFacts, SessionReport
-    from proxy.telemetry.traces import SessionTrace
+    from proxy.telemetry.session_trace import SessionTrace
 
     Listener = Callable[[str, dict[str, object]], None]
 
@@ -49,18 +50,27 @@ class Telemetry:
         self.trace_fields = propagation.fields
         self.listeners: list[Listener] = []
         address, port = upstream
+        metrics.watch_spans(lambda: recorder.dropped)
         self.upstream: Attributes = {"server.address": address, "server.port": port} if address else {}
 
     @classmethod
     def from_environment(
-        cls, environ: Mapping[str, str], *, version: str, upstream: tuple[str, int] = ("", 0)
+        cls,
+        environ: Mapping[str, str],
+        *,
+        version: str,
+        upstream: tuple[str, int] = ("", 0),
+        trace_failures: bool = False,
     ) -> Self:
         """Build from the OTEL_* variables; `environ` must be the process's own, which the SDK reads itself.
 
-        Never raises for what is configured wrongly: that is logged, and left out.
+        `trace_failures`: handshakes that fail have spans, whatever the sampler says. Never raises for what is
+        configured wrongly: that is logged, and left out.
         """
         of_process = resource(environ)
-        recorder = Recorder(exporters.span_exporters(environ), of_process, version)
+        recorder = Recorder(
+            exporters.span_exporters(environ), of_process, version, keep_failures=trace_failures
+        )
         metrics = Metrics(of_process, version, exporters.metric_readers(environ))
         return cls(recorder, metrics, Propagation.from_environment(environ), upstream)
 
@@ -78,16 +88,32 @@ class Telemetry:
         level = logging.WARNING if report.outcome in _WARNED else logging.INFO
         if self.listeners or _log.isEnabledFor(level):
             fields = summary.of_handshake(trace, report, ms)
-            _log.log(level, summary.headline(report), extra={"fields": fields, "sampled": trace.sampled})
+            extra = {"fields": fields, "sampled": trace.sampled, "subject": subject}
+            _log.log(level, summary.headline(report), extra=extra)
             self._tell("handshake", fields)
 
     def session_finished(self, trace: SessionTrace, report: SessionReport, ms: float) -> None:
         """Count, log and tell a closed session; called by its trace."""
-        self.metrics.session_closed(report)
+        self.metrics.session_closed(trace, report)
         if self.listeners or _log.isEnabledFor(logging.INFO):
             fields = summary.of_session(trace, report, ms)
             _log.info("session closed", extra={"fields": fields, "sampled": trace.sampled})
             self._tell("session", fields)
+
+    def complain(
+        self, logger: logging.Logger, message: str, request: RequestFacts, fields: dict[str, object]
+    ) -> None:
+        """Warn of a request that is no handshake and went wrong; `fields` come behind who and what it was.
+
+        It has no span: the line names the caller's.
+        """
+        if not logger.isEnabledFor(logging.WARNING):
+            return
+        subject = describe(request)
+        told = summary.who(subject) | fields
+        if (caller := self.propagation.extract(request.headers)) is not None:
+            told |= {"trace_id": f"{caller.trace_id:032x}", "span_id": f"{caller.span_id:016x}"}
+        logger.warning(message, extra={"fields": told, "subject": subject})
 
     def _tell(self, kind: str, fields: dict[str, object]) -> None:
         for listener in self.listeners:

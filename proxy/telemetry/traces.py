@@ -1,7 +1,8 @@
-"""The spans of a session: `websocket.handshake` with its stages, then `websocket.session`.
+"""The spans of a handshake: `websocket.handshake`, its tries and its stages.
 
-All times are ms of the monotonic clock, as the core counts them. A trace that is not recorded costs an id and
-a few method calls.
+All times are ms of the monotonic clock, as the core counts them. While the handshake runs only facts are
+noted; spans are made of them when its outcome is known, all or none. A trace that is not recorded costs an id
+and a few method calls.
 """
 
 from __future__ import annotations
@@ -11,38 +12,49 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import Link, SpanKind
 
-from proxy.core.report import Outcome, StageOutcome
+from proxy.core.report import Outcome
 from proxy.telemetry import attributes as attrs
 from proxy.telemetry.facts import describe
+from proxy.telemetry.session_trace import SILENT, SessionTrace
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
     from proxy.core.report import HandshakeReport, StageRecord
     from proxy.telemetry.attributes import Attributes
-    from proxy.telemetry.facts import RequestFacts, SessionReport, Subject
+    from proxy.telemetry.facts import RequestFacts, Said, Subject
     from proxy.telemetry.telemetry import Telemetry
 
 _SERVER_ERROR = 500
-_OPENED = frozenset({Outcome.READY, Outcome.READY_UNPROVEN})
 
 
-class _Try:
-    """One running `upstream.connect` or `upstream.upgrade`."""
+class _Child:
+    """A child span to be: `context` None until it is made, unless somebody had to be told of it before."""
 
-    __slots__ = ("attempt", "context", "name", "started_ms")
+    __slots__ = ("attributes", "context", "ended_ms", "kind", "name", "started_ms")
 
-    def __init__(self, name: str, attempt: int, started_ms: float, context: SpanContext) -> None:
+    def __init__(
+        self,
+        name: str,
+        attributes: Attributes,
+        started_ms: float,
+        ended_ms: float,
+        context: SpanContext | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+    ) -> None:
         self.name = name
-        self.attempt = attempt
+        self.attributes = attributes
         self.started_ms = started_ms
+        self.ended_ms = ended_ms
         self.context = context
+        self.kind = kind
 
 
 class HandshakeTrace:
     """The trace of one handshake. Call `finish` exactly once, whatever happens; later calls are ignored."""
 
     __slots__ = (
+        "_children",
         "_context",
         "_finished",
         "_parent",
@@ -73,7 +85,8 @@ class HandshakeTrace:
         self._parent = parent
         self._recorded = recorded
         self._session: SpanContext | None = None
-        self._running: dict[str, _Try] = {}
+        self._running: dict[str, _Child] = {}  # tries under way, by name
+        self._children: list[_Child] = []
         self._finished = False
 
     @property
@@ -126,7 +139,9 @@ class HandshakeTrace:
         """
         telemetry = self._telemetry
         if self._recorded:
-            return telemetry.propagation.inject(self._start("upstream.upgrade", attempt, at_ms))
+            upgrade = self._start("upstream.upgrade", attempt, at_ms)
+            upgrade.context = telemetry.recorder.child(self._context)
+            return telemetry.propagation.inject(upgrade.context)
         if telemetry.recorder.on or self._parent is not None:
             return telemetry.propagation.inject(self._context)
         return []
@@ -150,21 +165,29 @@ class HandshakeTrace:
             }
             self._child("gate.flush", told, started_ms, ended_ms)
 
-    def session(self, at_ms: float) -> SessionTrace:
-        """Start `websocket.session`; call it before `finish` and finish it when both legs are closed."""
-        self._telemetry.metrics.session_opened()
-        if not self._recorded:
-            return SessionTrace(self._telemetry, self, self._context, at_ms, recorded=False)
-        self._session = self._telemetry.recorder.new_trace(self._context)
-        return SessionTrace(self._telemetry, self, self._session, at_ms, recorded=True)
+    def session(self, at_ms: float, client: Said = SILENT, upstream: Said = SILENT) -> SessionTrace:
+        """Start `websocket.session`; call it before `finish` and finish it when both legs are closed.
+
+        `client` and `upstream` count what each says for as long as the session is open.
+        """
+        context, recorded = self._context, self._recorded and self.sampled
+        if recorded:
+            context = self._session = self._telemetry.recorder.new_trace(context)
+        trace = SessionTrace(
+            self._telemetry, self, context, at_ms, recorded=recorded, said=(client, upstream)
+        )
+        self._telemetry.metrics.session_opened(trace)
+        return trace
 
     def finish(self, report: HandshakeReport, at_ms: float) -> None:
         """End the handshake: its stages become spans, it is counted, logged and told to listeners."""
         if self._finished:
             return
         self._finished = True
-        if self._recorded:
+        if self._recorded and (self.sampled or attrs.is_failure(report)):
+            self._context = self._telemetry.recorder.sampled(self._context)
             self._emit(report, at_ms)
+        self._children.clear()
         self._telemetry.handshake_finished(self, report, at_ms - self._started_ms)
 
     def link(self) -> Link:
@@ -174,10 +197,15 @@ class HandshakeTrace:
     def _emit(self, report: HandshakeReport, at_ms: float) -> None:
         for running in tuple(self._running):
             self._end(running, at_ms, None, "timeout" if report.outcome is Outcome.TIMEOUT else "abandoned")
+        recorder = self._telemetry.recorder
+        if not recorder.admits(len(self._children) + len(report.stages) + 1):
+            return
+        for child in self._children:
+            self._emit_child(child)
         for stage in report.stages:
-            self._stage(stage, report)
+            self._emit_stage(stage, report)
         told = attrs.of_request(self.subject) | attrs.of_handshake(report)
-        self._telemetry.recorder.emit(
+        recorder.emit(
             "websocket.handshake",
             self._context,
             self._parent,
@@ -185,122 +213,60 @@ class HandshakeTrace:
             self._started_ms,
             at_ms,
             kind=SpanKind.SERVER,
-            status=attrs.ERROR if "error.type" in told else attrs.UNSET,
+            status=attrs.status(told),
             links=(Link(self._session),) if self._session is not None else (),
         )
 
-    def _stage(self, stage: StageRecord, report: HandshakeReport) -> None:
+    def _emit_stage(self, stage: StageRecord, report: HandshakeReport) -> None:
         recorder = self._telemetry.recorder
+        told = attrs.of_stage(stage, report)
         recorder.emit(
             f"{stage.role}.{stage.stage}",
             recorder.child(self._context),
             self._context,
-            attrs.of_stage(stage),
+            told,
             stage.started_ms,
             stage.ended_ms,
-            status=attrs.stage_status(stage, report) if stage.outcome is StageOutcome.FAILED else attrs.UNSET,
+            status=attrs.status(told),
             events=[Event(name, timestamp=recorder.epoch_ns(at_ms)) for name, at_ms in stage.marks],
         )
 
-    def _start(self, name: str, attempt: int, at_ms: float) -> SpanContext:
-        running = _Try(name, attempt, at_ms, self._telemetry.recorder.child(self._context))
-        self._running[name] = running
-        return running.context
+    def _emit_child(self, child: _Child) -> None:
+        recorder, told = self._telemetry.recorder, child.attributes
+        context = child.context or self._context
+        recorder.emit(
+            child.name,
+            recorder.child(context) if child.context is None else recorder.sampled(context),
+            self._context,
+            told,
+            child.started_ms,
+            child.ended_ms,
+            kind=child.kind,
+            status=attrs.status(told),
+        )
+
+    def _start(self, name: str, attempt: int, at_ms: float) -> _Child:
+        told: Attributes = {**self._telemetry.upstream, "readygate.attempt": attempt}
+        if attempt > 1:
+            told["http.request.resend_count"] = attempt - 1
+        running = self._running[name] = _Child(name, told, at_ms, at_ms, kind=SpanKind.CLIENT)
+        return running
 
     def _end(self, name: str, at_ms: float, status: int | None, error: str | None) -> None:
         running = self._running.pop(name, None)
         if running is None:
             return
-        told: Attributes = {**self._telemetry.upstream, "readygate.attempt": running.attempt}
+        told = running.attributes
         if name == "upstream.upgrade":
             told["http.request.method"] = "GET"  # RFC 6455 section 4.1: the method of an upgrade MUST be GET
-        if running.attempt > 1:
-            told["http.request.resend_count"] = running.attempt - 1
         if status is not None:
             told["http.response.status_code"] = status
             error = error or (str(status) if status >= _SERVER_ERROR else None)
         if error:
             told["error.type"] = error
-        self._child(name, told, running.started_ms, at_ms, running.context, SpanKind.CLIENT)
+        running.ended_ms = at_ms
+        self._children.append(running)
 
-    def _child(
-        self,
-        name: str,
-        told: Attributes,
-        started_ms: float,
-        ended_ms: float,
-        context: SpanContext | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-    ) -> None:
-        recorder = self._telemetry.recorder
-        context = context or recorder.child(self._context)
-        status = attrs.ERROR if "error.type" in told else attrs.UNSET
-        recorder.emit(name, context, self._context, told, started_ms, ended_ms, kind=kind, status=status)
-
-
-class SessionTrace:
-    """The trace of one open session. Call `finish` exactly once, when both legs are closed."""
-
-    __slots__ = (
-        "_context",
-        "_finished",
-        "_handshake",
-        "_recorded",
-        "_started_ms",
-        "_telemetry",
-    )
-
-    def __init__(
-        self,
-        telemetry: Telemetry,
-        handshake: HandshakeTrace,
-        context: SpanContext,
-        at_ms: float,
-        *,
-        recorded: bool,
-    ) -> None:
-        self._telemetry = telemetry
-        self._handshake = handshake
-        self._context = context
-        self._recorded = recorded
-        self._started_ms = at_ms
-        self._finished = False
-
-    @property
-    def trace_id(self) -> str:
-        """The trace's id, in hex."""
-        return f"{self._context.trace_id:032x}"
-
-    @property
-    def span_id(self) -> str:
-        """The span's id, in hex."""
-        return f"{self._context.span_id:016x}"
-
-    @property
-    def sampled(self) -> bool:
-        """Whether the trace is exported."""
-        return self._context.trace_flags.sampled
-
-    @property
-    def handshake(self) -> HandshakeTrace:
-        """The handshake that opened the session."""
-        return self._handshake
-
-    def finish(self, report: SessionReport, at_ms: float) -> None:
-        """End the session: span, counts, the close line, listeners."""
-        if self._finished:
-            return
-        self._finished = True
-        if self._recorded:
-            told = attrs.of_session(self._handshake.subject, report)
-            self._telemetry.recorder.emit(
-                "websocket.session",
-                self._context,
-                None,
-                told,
-                self._started_ms,
-                at_ms,
-                status=attrs.ERROR if "error.type" in told else attrs.UNSET,
-                links=(self._handshake.link(),),
-            )
-        self._telemetry.session_finished(self, report, at_ms - self._started_ms)
+    def _child(self, name: str, told: Attributes, started_ms: float, ended_ms: float) -> None:
+        """Note a child span that has run."""
+        self._children.append(_Child(name, told, started_ms, ended_ms))

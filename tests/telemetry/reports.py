@@ -77,19 +77,39 @@ def closed(
     return SessionReport(ended_by, client_code, upstream_code, Traffic(3, 1, 400), Traffic(5, 0, 5000))
 
 
-def telemetry(*exporters: SpanExporter) -> Telemetry:
+class Held:
+    """What a gate tells when its metrics are read; a test sets it."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.windows: dict[tuple[str, str], float] = {("*", "upstream"): 25.0}
+        self.quiets = {"*": 50.0}
+
+    def early_bytes(self) -> int:
+        return self.bytes
+
+    def tasks(self) -> int:
+        return 3
+
+    def learned_windows(self) -> dict[tuple[str, str], float]:
+        return self.windows
+
+    def learned_quiets(self) -> dict[str, float]:
+        return self.quiets
+
+
+def telemetry(*exporters: SpanExporter, keep_failures: bool = False) -> Telemetry:
     resource = Resource({"service.name": "readygate"})
-    return Telemetry(
-        Recorder(exporters, resource, "0"), Metrics(resource, "0"), Propagation.from_environment({})
-    )
+    recorder = Recorder(exporters, resource, "0", keep_failures=keep_failures)
+    return Telemetry(recorder, Metrics(resource, "0"), Propagation.from_environment({}))
 
 
 class Recorded:
     """A telemetry with an in-memory exporter; `spans()` flushes and returns them by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_failures: bool = False) -> None:
         self._exporter = InMemorySpanExporter()
-        self.telemetry = telemetry(self._exporter)
+        self.telemetry = telemetry(self._exporter, keep_failures=keep_failures)
 
     def all(self) -> list[ReadableSpan]:
         self.telemetry.shutdown(10)

@@ -12,52 +12,8 @@ from aiohttp import web
 
 from proxy.core.report import Outcome
 from proxy.telemetry import logs
+from tests.telemetry.conftest import read
 from tests.telemetry.reports import START_MS, closed, open_session, report, request, telemetry
-
-NAMES = [
-    "",
-    "aiohttp.server",
-    "opentelemetry",
-    "opentelemetry.trace",
-    "urllib3",
-    "requests",
-    "grpc",
-    "readygate.session",
-]
-
-
-@pytest.fixture(autouse=True)
-def untouched_logging():
-    """Give every test, and those after it, logging as it was."""
-    loggers = [logging.getLogger(name) for name in NAMES]
-    before = [(one, one.level, one.handlers[:], one.filters[:], one.propagate) for one in loggers]
-    logging.getLogger("readygate.session").setLevel(logging.NOTSET)
-    yield
-    for one, level, handlers, filters, propagate in before:
-        one.setLevel(level)
-        one.handlers[:], one.filters[:], one.propagate = handlers, filters, propagate
-
-
-@pytest.fixture
-def pipe():
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    yield reader, writer
-    os.close(reader)
-    os.close(writer)
-
-
-def read(reader: int) -> list[dict]:
-    parts = []
-    while True:
-        try:
-            part = os.read(reader, 1 << 20)
-        except BlockingIOError:
-            break
-        if not part:
-            break
-        parts.append(part)
-    return [json.loads(line) for line in b"".join(parts).splitlines()]
 
 
 def test_a_session_is_one_line_at_open_and_one_at_close(pipe):
@@ -91,6 +47,15 @@ def test_a_session_is_one_line_at_open_and_one_at_close(pipe):
         "logging.googleapis.com/trace": f"projects/my-project/traces/{trace.trace_id}",
         "logging.googleapis.com/spanId": trace.span_id,
         "logging.googleapis.com/trace_sampled": False,
+        "httpRequest": {
+            "requestMethod": "GET",
+            "requestUrl": "http://chat.example:8443/ws/room?token=REDACTED&x=1",
+            "status": 101,
+            "userAgent": "tests/1",
+            "remoteIp": "10.1.2.3",
+            "protocol": "HTTP/1.1",
+            "latency": "0.010000s",
+        },
     }
     assert (ended["message"], ended["ended_by"], ended["client_code"], ended["upstream_code"]) == (
         "session closed", "upstream", 1000, 1001,

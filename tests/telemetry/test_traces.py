@@ -185,8 +185,9 @@ def test_a_failed_stage_is_an_error_only_if_it_cost_a_try_or_the_handshake(recor
     )
     trace = recorded.telemetry.handshake(request(), START_MS)
     trace.finish(report(Outcome.REJECTED, 403, redials=("close_1011",), stages=stages), START_MS + 1)
-    codes = [span.status.status_code for span in recorded.all() if span.name == "upstream.stabilization"]
-    assert codes == [StatusCode.ERROR, StatusCode.UNSET]
+    spans = [span for span in recorded.all() if span.name == "upstream.stabilization"]
+    assert [span.status.status_code for span in spans] == [StatusCode.ERROR, StatusCode.UNSET]
+    assert [span.attributes.get("error.type") for span in spans] == ["close_1011", None]
 
 
 def test_finishing_twice_counts_once(recorded):
