@@ -154,6 +154,9 @@ def _brief(value: object) -> str:
     """Return a value in a few characters; `3/400B` for messages and bytes."""
     if isinstance(value, dict) and {"messages", "bytes"} <= value.keys():
         return f"{value['messages']}/{value['bytes']}B"
+    match value:
+        case [int(messages), int(size)]:
+            return f"{messages}/{size}B"
     if isinstance(value, list):
         return ",".join(map(_brief, value))
     text = _printable(str(value))

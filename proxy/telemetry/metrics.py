@@ -7,6 +7,7 @@ on the event loop's.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import threading
 from typing import TYPE_CHECKING, Protocol
@@ -340,7 +341,8 @@ class Metrics:
 
     def shutdown(self, timeout_s: float) -> None:
         """Export what is left within the time (blocks for as long)."""
-        self._provider.shutdown(timeout_millis=timeout_s * 1000)
+        with contextlib.suppress(Exception):  # the SDK's word for a time that was too short
+            self._provider.shutdown(timeout_millis=timeout_s * 1000)
 
 
 def _code(report: SessionReport) -> str:

@@ -2,7 +2,8 @@
 
 Down, slow or refusing, it is met by three bounds: the SDK's queue is never offered more than it holds (it
 would log each span too many, which costs more than the span); what is not taken is dropped and counted; and
-after a failure the collector is left alone for a while, so that nothing is encoded in vain.
+after a failure the collector is left alone for a while, then tried with a few spans, so that little is made
+and encoded in vain.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _TELL_EVERY = 256
 # How long a collector is left alone after a failure: twice as long after each further one.
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+_FEW = 64  # spans that may wait for a collector that failed last time
 # beside the SDK's own complaints, so that one limit a minute covers all (logs.py)
 _log = logging.getLogger("opentelemetry.readygate")
 
@@ -45,7 +47,8 @@ class Outlet:
 
     def has_room(self, spans: int) -> bool:
         """Return whether so many spans would be taken now."""
-        return self._offered - self._exporter.taken + spans <= self._room and not self._exporter.pausing
+        room = _FEW if self._exporter.failing else self._room
+        return self._offered - self._exporter.taken + spans <= room and not self._exporter.pausing
 
     def offer(self, span: ReadableSpan) -> None:
         """Queue a span for export, or drop it."""
@@ -81,6 +84,11 @@ class _Guarded(SpanExporter):
         self.taken = 0
         self.lost = 0
         self.stopping = False
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last export failed."""
+        return self._next_s > 0.0
 
     @property
     def pausing(self) -> bool:

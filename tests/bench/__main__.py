@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 from tests.backends import launch
-from tests.bench import coming, opening, peers, plain, plots, relaying, tokens
+from tests.bench import coming, opening, peers, plain, plots, relaying, telling, tokens
 from tests.bench.report import Report, commit, loads, machine, markdown, workload_table
 from tests.bench.result import Result, told
 from tests.bench.stand import Plan
@@ -35,6 +35,8 @@ WORKLOADS: dict[str, Callable[[Plan], Awaitable[Result]]] = {
     "http-up": plain.up,
     "opening": opening.opening,
     "tokens": tokens.tokens,
+    "telemetry": telling.telemetry,
+    "telemetry-faults": telling.faults,
 }
 BOUND_S = 400.0
 QUICK = {"rounds": 1, "seconds": 0.2}

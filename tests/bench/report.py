@@ -29,6 +29,7 @@ HEADINGS = {
     "before_kb": "before, KB",
     "with_kb": "with all, KB",
     "after_kb": "after, KB",
+    "memory_kb": "resident, KB",
     "kept_files": "descriptors kept",
     "open_ms": "to the 101, p50 ms",
     "open_p99_ms": "p99 ms",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tests.bench.coming import TRACING
 from tests.bench.relaying import AT_100
 from tests.bench.result import DIRECT, GATE, Result
+from tests.bench.telling import FAULTS
 
 BEST = "the best peer"
 HANDSHAKE_MS = 1.0
@@ -56,6 +57,7 @@ def verdicts(results: Mapping[str, Result]) -> list[Verdict]:
         ("echo-64B-5000", growth),
         ("handshakes", handshake),
         ("opening", first_reply),
+        ("telemetry-faults", collector_in_trouble),
     ]:
         if name in results:
             judged.append(judge(results[name]))
@@ -105,6 +107,13 @@ def handshake(result: Result) -> Verdict:
         target,
         "ms",
     )
+
+
+def collector_in_trouble(result: Result) -> Verdict:
+    """Judge the worst of a collector that is down, silent or refusing, by time, against no telemetry."""
+    ratios = [one for way in FAULTS if (one := result.ratio(GATE, way, "per_s")) is not None]
+    value = max(ratios) if ratios else None
+    return Verdict("handshakes with a collector down, silent or refusing: time", "no telemetry", value, 1.05)
 
 
 def first_reply(result: Result) -> Verdict:

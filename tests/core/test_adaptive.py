@@ -19,6 +19,13 @@ def window_after(*, survived=0, lost=(), at_ms=0.0, plan=PLAN):
     return window
 
 
+def test_asking_for_the_width_changes_nothing():
+    window = window_after(survived=TRUST, lost=[1.0])
+    later = (PLAN.memory_s + 1) * 1000
+    assert window.width_ms(later) == window.width_ms(later)
+    assert window.width_ms(1.0) == PLAN.max_ms
+
+
 def test_a_window_that_knows_nothing_is_wide():
     assert LearnedWindow(PLAN).width_ms(0.0) == 25.0
 

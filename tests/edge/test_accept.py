@@ -118,9 +118,23 @@ def test_a_bad_handshake_is_answered_and_closed_and_the_backend_never_hears_of_i
             await gate.clean()
             assert backend.peers == []
             assert gate.spans() == []
+            assert 'readygate_http_requests_total{status_class="4xx"} 1' in gate.gate.metrics_text()
 
     run(main())
     assert "bad upgrade" in caplog.text
+
+
+def test_a_handshake_that_comes_while_the_gate_stops_is_told_of_like_any_other(run, tmp_path):
+    async def main():
+        async with Backend.listening() as backend, standing(tmp_path, backend) as gate:
+            gate.gate._shared.draining = True
+            client = await gate.dial(request())
+            assert (await client.end()).startswith(b"HTTP/1.1 503")
+            assert gate.handshake()["readygate.outcome"] == "failed"
+            counted = 'readygate_handshakes_total{outcome="failed",route="*",policy="policy.yaml"} 1'
+            assert counted in gate.gate.metrics_text()
+
+    run(main())
 
 
 def test_an_upgrade_to_something_else_passes_as_plain_http_without_its_upgrade(run, tmp_path):

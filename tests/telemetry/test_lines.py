@@ -50,7 +50,7 @@ def test_a_session_reads_as_two_short_lines(pipe):
     opened, ended = told(pipe[0])
     assert re.fullmatch(
         AT + r"INFO  session open /ws/room\?token=REDACTED&x=1 101 10\.0 ms route=/ws/\*\*"
-        r" client_address=10\.1\.2\.3 early_client=2,34 early_upstream=1,17",
+        r" client_address=10\.1\.2\.3 early_client=2/34B early_upstream=1/17B",
         opened,
     )
     assert re.fullmatch(

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 
@@ -29,6 +30,7 @@ class Collector:
         self.spans: list[Span] = []
         self.resource: dict[str, str] = {}
         self.metrics: list[str] = []
+        self.histograms: list[Metric] = []
 
     async def __aenter__(self) -> Self:
         self._runner = web.ServerRunner(web.Server(self._take))
@@ -53,7 +55,9 @@ class Collector:
                 self.spans += [span for scope in block.scope_spans for span in scope.spans]
         else:
             for block in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                self.metrics += [metric.name for scope in block.scope_metrics for metric in scope.metrics]
+                told = [metric for scope in block.scope_metrics for metric in scope.metrics]
+                self.metrics += [metric.name for metric in told]
+                self.histograms += [metric for metric in told if metric.HasField("histogram")]
         return web.Response(content_type="application/x-protobuf")
 
 
@@ -110,6 +114,45 @@ def test_a_collector_reads_the_spans_and_metrics_of_a_session(run, environ, comp
     assert {"readygate.handshakes", "readygate.handshake.duration", "readygate.sessions.closed"} <= set(
         collector.metrics
     )
+
+
+@pytest.mark.parametrize(
+    ("preference", "temporality"),
+    [
+        ("", AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE),
+        ("delta", AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA),
+        ("lowmemory", AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA),
+    ],
+)
+def test_a_collector_reads_the_histograms_with_the_temporality_that_it_prefers(
+    run, environ, preference, temporality
+):
+    """They are ours, and join what the SDK has collected: a canary for how they get there."""
+
+    async def main() -> Collector:
+        async with Collector() as collector:
+            settings = environ(
+                OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=f"{collector.url}/v1/metrics",
+                OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=preference,
+            )
+            made = Telemetry.from_environment(settings, version="0")
+            open_session(made)
+            await asyncio.to_thread(made.shutdown, 10)
+            return collector
+
+    told = {metric.name: metric for metric in run(main()).histograms}
+    assert set(told) == {"readygate.handshake.duration", "readygate.stage.duration"}
+    histogram = told["readygate.handshake.duration"].histogram
+    assert histogram.aggregation_temporality == temporality
+    (point,) = histogram.data_points
+    assert (point.count, point.sum) == (1, 0.01)
+    assert dict(zip(point.explicit_bounds, point.bucket_counts, strict=False))[0.01] == 1
+    assert {one.key: one.value.string_value for one in point.attributes} == {
+        "outcome": "ready",
+        "route": "/ws/**",
+    }
+    assert not point.HasField("min")
+    assert len(told["readygate.stage.duration"].histogram.data_points) == 6
 
 
 def test_the_service_name_is_the_users(run, environ):
