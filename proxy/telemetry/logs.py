@@ -35,7 +35,7 @@ _MAX_LINE_BYTES = (
 _MAX_WAITING = 1000
 _NOISE_EVERY_S = 60.0
 # So many lines of a kind in so long a time; what is beyond is counted, and told with the next one.
-_REPEATS = 5
+_REPEATS = 20
 _REPEATS_S = 10.0
 _KINDS = 256
 _FORMATS = ("auto", "json", "text")
@@ -166,7 +166,7 @@ class LineHandler(logging.Handler):
 
 
 class Repeats(logging.Filter):
-    """Lets through five warnings or errors of a kind in 10 s, and tells with the next how many it held back.
+    """Lets through twenty warnings or errors of a kind in 10 s, and tells with the next how many it held back.
 
     A kind is a logger and a message before its arguments are put in. The lines of sessions (records that say
     whether they are `sampled`) are no repeats: each is about another one.

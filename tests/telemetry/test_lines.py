@@ -161,11 +161,11 @@ def test_a_warning_that_repeats_is_told_now_and_then_with_how_many_there_were(pi
     log.warning("no answer: %d", 50)
     lines = read(pipe[0])
     assert [line["message"] for line in lines] == [
-        *(f"no answer: {number}" for number in range(5)),
+        *(f"no answer: {number}" for number in range(20)),
         "something else",
         "no answer: 50",
     ]
-    assert [line.get("held_back") for line in lines] == [None] * 6 + [45]
+    assert [line.get("held_back") for line in lines] == [None] * 21 + [30]
 
 
 def test_sessions_are_no_repeats(pipe):
