@@ -112,7 +112,11 @@ class Clients:
 
 
 class Quieter:
-    """Keeps a flood of refusals from being a flood of log lines: one line a reason (`name`) in 10 s."""
+    """Keeps a flood of refusals from being a flood of log lines: one line a reason (`name`) in 10 s.
+
+    It counts before a line is made, and by reason, where the log's own limit (`telemetry.logs.Repeats`, for
+    all other warnings) counts lines that were made. A line of this one has the count as `refused`.
+    """
 
     __slots__ = ("_next_s", "_refused")
 

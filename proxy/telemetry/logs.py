@@ -13,6 +13,7 @@ import select
 import sys
 import time
 from collections import deque
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -38,6 +39,7 @@ _NOISE_EVERY_S = 60.0
 _REPEATS = 20
 _REPEATS_S = 10.0
 _KINDS = 256
+_NO_FIELDS: Mapping[str, object] = MappingProxyType({})
 _FORMATS = ("auto", "json", "text")
 _NOISY = ("opentelemetry", "urllib3", "requests", "grpc")
 
@@ -166,10 +168,11 @@ class LineHandler(logging.Handler):
 
 
 class Repeats(logging.Filter):
-    """Lets through twenty warnings or errors of a kind in 10 s, and tells with the next how many it held back.
+    """Lets through twenty warnings or errors of a kind in 10 s; the next one tells how many it held back.
 
     A kind is a logger and a message before its arguments are put in. The lines of sessions (records that say
-    whether they are `sampled`) are no repeats: each is about another one.
+    whether they are `sampled`) are no repeats: each is about another one. Nor are those of refusals (with
+    `refused` in their fields): `guard.Quieter` has counted them already, one line a reason.
     """
 
     def __init__(self) -> None:
@@ -178,7 +181,8 @@ class Repeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to write the record."""
-        if record.levelno < logging.WARNING or hasattr(record, "sampled"):
+        fields: Mapping[str, object] = getattr(record, "fields", _NO_FIELDS)
+        if record.levelno < logging.WARNING or hasattr(record, "sampled") or "refused" in fields:
             return True
         kind, now_s = (record.name, str(record.msg)), time.monotonic()
         known = self._kinds.get(kind)
@@ -193,7 +197,7 @@ class Repeats(logging.Filter):
             return False
         known[1] += 1
         if known[2]:
-            record.fields = {**getattr(record, "fields", {}), "held_back": int(known[2])}
+            record.fields = {**fields, "held_back": int(known[2])}
             known[2] = 0
         return True
 

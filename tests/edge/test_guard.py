@@ -58,6 +58,7 @@ def test_a_page_that_is_not_listed_gets_a_403_and_the_upstream_never_hears_of_it
             assert counted(gate, "origin") == 1
             metrics = gate.gate.metrics_text()
             assert "readygate_handshakes_pending 0" in metrics
+            assert "readygate_http_requests_total{" not in metrics  # it was a handshake
             assert "readygate_limits_hit_total{" not in metrics
 
     run(main())
@@ -171,6 +172,9 @@ def test_a_host_that_is_not_listed_gets_a_421(asked, run, tmp_path, caplog):
             )
             assert backend.peers == []
             assert counted(gate, "host") == 1
+            metrics = gate.gate.metrics_text()
+            assert 'readygate_http_requests_total{status_class="4xx"} 1' in metrics
+            assert 'readygate_http_duration_seconds_count{status_class="4xx"} 1' in metrics
             await opened(gate, backend)
 
     run(main())

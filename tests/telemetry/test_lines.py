@@ -168,9 +168,16 @@ def test_a_warning_that_repeats_is_told_now_and_then_with_how_many_there_were(pi
     assert [line.get("held_back") for line in lines] == [None] * 21 + [30]
 
 
+def test_a_line_that_counts_refusals_itself_is_never_held_back(pipe):
+    logs.setup({}, pipe[1])
+    for _ in range(30):
+        logging.getLogger("readygate.accept").warning("limit reached", extra={"fields": {"refused": 7}})
+    assert [line["refused"] for line in read(pipe[0])] == [7] * 30
+
+
 def test_sessions_are_no_repeats(pipe):
     logs.setup({}, pipe[1])
     made = telemetry()
-    for _ in range(20):
+    for _ in range(30):
         made.handshake(request(), START_MS).finish(report(Outcome.FAILED, 503), START_MS + 5)
-    assert len(read(pipe[0])) == 20
+    assert len(read(pipe[0])) == 30

@@ -58,11 +58,26 @@ def test_what_the_backend_was_told_is_the_span_that_is_exported(unsampled):
         (Outcome.REJECTED, 403, {}),
         (Outcome.ABANDONED, None, {}),
         (Outcome.REJECTED, 503, {"limit": "sessions"}),
+        (Outcome.REJECTED, 403, {"guard": "origin"}),
+        (Outcome.REJECTED, 401, {"auth": "missing"}),
+        (Outcome.REJECTED, 101, {"auth": "expired", "close_code": 4401}),
     ],
 )
 def test_what_did_not_fail_is_left_to_the_sampler(unsampled, outcome, status, changes):
     fail(unsampled, outcome, status, **changes)
     assert unsampled.all() == []
+
+
+def test_a_token_that_could_not_be_checked_is_a_failure_of_ours_with_the_span_of_the_check(unsampled):
+    trace = unsampled.telemetry.handshake(request(), START_MS)
+    trace.auth_ended(START_MS, START_MS + 3, "cookie", "ES256", "keys_unavailable")
+    trace.finish(told(Outcome.REJECTED, 503, auth="keys_unavailable", stages=()), START_MS + 4)
+    spans = unsampled.spans()
+    assert set(spans) == {"websocket.handshake", "guard.auth"}
+    check, root = spans["guard.auth"], spans["websocket.handshake"]
+    assert check.parent.span_id == root.context.span_id
+    assert (check.start_time, check.end_time) == (root.start_time, root.start_time + 3_000_000)
+    assert check.attributes["readygate.auth.outcome"] == "keys_unavailable"
 
 
 def test_the_session_of_a_handshake_that_was_not_sampled_has_no_span(unsampled):
