@@ -70,7 +70,7 @@ def nginx(upstream: str, *, kept: int = 0) -> Server:
     return ready(server)
 
 
-LISTENING = re.compile(r"^readygate listening on http://127\.0\.0\.1:(\d+) -> ", re.MULTILINE)
+LISTENING = re.compile(r"^readygate listening on http://127\.0\.0\.1:(\d+) -> .*\n", re.MULTILINE)
 GATE = [sys.executable, "-m", "proxy"]
 
 
