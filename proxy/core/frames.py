@@ -132,13 +132,13 @@ class FrameWalker:
         self._head = b""  # a header cut short by the end of a chunk
         self._first = 0  # first byte (FIN, RSV, opcode) of the frame that we are in
         self._mask = b""
-        self._kind = TEXT  # opcode of the message that we are in
+        self._kind = TEXT  # opcode of the fragmented message that we are in
         self._grab: bytearray | None = None  # payload of a control frame, while inside one
         self._held: bytearray | None = None  # a frame that may not be passed on, from earlier chunks
         self._nonces: tuple[bytes, ...] = ()
         self._closed = False  # a Close was held back
         self._shut = False  # nothing passes any more
-        self._message = 0  # payload bytes of the message that we are in, by its frames' headers
+        self._message = 0  # payload bytes of it so far, by its frames' headers
         self.hold_close = self.too_big = False
         self.message_bytes: int | None = None
         self._tap: Tap | None = None
@@ -178,7 +178,7 @@ class FrameWalker:
     @property
     def torso(self) -> int:
         """How many of the bytes passed on last belong to a frame that is not whole yet."""
-        if self._held is not None:
+        if self._held is not None or self._shut:
             return 0
         return self._span - self._left if self._left else len(self._head)
 
@@ -266,7 +266,7 @@ class FrameWalker:
             end = begin + length
             if end > size:
                 self._others += 1
-                self._first, self._kind, self._message = data[pos], kind, length
+                self._first = data[pos]
                 self._span, self._left = end - pos, end - size
                 payload += size - begin
                 pos = size
@@ -332,7 +332,9 @@ class FrameWalker:
 
     def _holdable(self) -> bool:
         """Whether the frame in doubt stays so. One that cannot be what we look for is passed on."""
-        return bool(self._head) or (self._grab is not None and self._span <= _MAX_HELD)
+        if self._head:
+            return True
+        return self._grab is not None and self._span <= _MAX_HELD and self._doubtful(self._first)
 
     def _header(self, data: bytes, pos: int, size: int) -> int:
         """Read a header, or keep what there is of it; return the position behind it."""
@@ -355,11 +357,13 @@ class FrameWalker:
         if head[0] & 0x08:
             self._grab = bytearray()
         else:
-            if opcode := head[0] & 0x0F:
-                self._kind = opcode
-                self._message = 0
-            self._message += self._left
-            if self.message_bytes is not None and self._message > self.message_bytes and not self.too_big:
+            opcode, message = head[0] & 0x0F, self._left
+            if not opcode or head[0] < 0x80:  # a fragment
+                if opcode:
+                    self._kind, self._message = opcode, 0
+                self._message += message
+                message = self._message
+            if self.message_bytes is not None and message > self.message_bytes and not self.too_big:
                 self._shut = self.too_big = True
                 self.notices.append(Control(TOO_BIG, b""))
             if self._tap is not None:
@@ -384,7 +388,11 @@ class FrameWalker:
         # RFC 6455 5.4: a message ends with the frame whose FIN bit is set; its type is its first frame's.
         if self._first & 0x80:
             self._others -= 1
-            if self._kind == TEXT:
+            kind = self._first & 0x0F
+            if not kind:
+                kind = self._kind
+                self._kind, self._message = TEXT, 0
+            if kind == TEXT:
                 self.text += 1
             else:
                 self.binary += 1

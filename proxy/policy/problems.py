@@ -19,7 +19,8 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{where}: {self.key}: found {self.found}, expected {self.expected}"
+        line = f"{where}: {self.key}: found {self.found}, expected {self.expected}"
+        return line if line.isprintable() else "".join(map(_visible, line))
 
 
 class PolicyError(Exception):
@@ -28,6 +29,11 @@ class PolicyError(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+
+
+def _visible(character: str) -> str:
+    """Escape what would end the line, or be seen as something else."""
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def show(value: object) -> str:

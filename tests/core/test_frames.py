@@ -235,6 +235,41 @@ def test_the_torso_is_what_was_passed_on_of_a_frame_that_is_not_whole(mask):
     assert torsos == [*range(1, len(text)), 0, *[0] * len(pong), 1]
 
 
+def test_there_is_no_torso_of_a_message_that_is_too_big_since_nothing_of_it_passes():
+    walker = FrameWalker()
+    walker.message_bytes = 125
+    said = frame(TEXT, b"whole")
+    assert walker.feed(said + frame(TEXT, bytes(200))[:150]) == said
+    assert walker.torso == 0
+
+
+STRAY = [
+    # a continuation of nothing, and a message between the fragments of another (RFC 6455 5.4 forbids both)
+    [frame(BINARY, bytes(100)), frame(CONTINUATION, bytes(100))],
+    [frame(BINARY, bytes(60), fin=False), frame(TEXT, bytes(100)), frame(CONTINUATION, bytes(60))],
+]
+
+
+@pytest.mark.parametrize("wire", STRAY, ids=["of nothing", "between fragments"])
+def test_fragments_out_of_order_are_counted_and_measured_alike_however_they_are_cut(wire):
+    counts = []
+    for chunks in (wire, [b"".join(wire)], [bytes([byte]) for byte in b"".join(wire)]):
+        walker = FrameWalker()
+        walker.message_bytes = 125
+        out = b"".join(walker.feed(chunk) for chunk in chunks)
+        assert out == b"".join(wire)
+        counts.append((walker.text, walker.binary, walker.too_big))
+    assert counts == [(1, 1, False)] * 3
+
+
+def test_a_control_frame_that_is_not_looked_for_is_not_held_because_its_header_was_cut():
+    walker = FrameWalker()
+    walker.message_bytes = 125
+    ping = frame(PING, b"theirs")
+    assert walker.feed(ping[:1]) == b""
+    assert walker.feed(ping[1:4]) == ping[:4]
+
+
 def test_a_pong_of_ours_is_not_a_settled_frame_until_it_is_clear_whose_it_is():
     walker = FrameWalker()
     walker.expect_pong(OURS)

@@ -29,6 +29,7 @@ from proxy.core.events import (
     UpstreamRejected,
     UpstreamUnreachable,
 )
+from proxy.core.frames import TEXT, frame
 from proxy.core.handshake import learned_windows
 from proxy.core.plan import Accept, Evidence, RedialPlan, StagePlan
 from proxy.core.report import EarlyCount, Outcome
@@ -36,6 +37,7 @@ from tests.core.script import (
     CLIENT,
     DEADLINE_MS,
     HELLO,
+    KEY,
     NONCE,
     PONGS,
     UPSTREAM,
@@ -274,6 +276,14 @@ def test_what_it_said_survives_redials(script, clock):
 def test_a_frame_cut_off_by_its_loss_is_not_delivered_but_the_ones_before_it_are(handshake, clock):
     handshake.client_validating(clock) >> said(clock, CLIENT, HELLO + HELLO[:4])
     loses(handshake, clock) << DepartUpstream(None) << ABANDONED
+    assert handshake.core.early(CLIENT).take_whole() == HELLO
+
+
+def test_a_message_that_is_too_big_costs_those_before_it_nothing(script, clock):
+    handshake = script(bare_plan(message_bytes=125)).upgrading(clock)
+    handshake >> said(clock, CLIENT, HELLO + frame(TEXT, bytes(200), mask=KEY)[:150])
+    handshake >> LegLost(clock.now, CLIENT)
+    handshake >> UpstreamAccepted(clock.now) << DepartUpstream(None) << ABANDONED
     assert handshake.core.early(CLIENT).take_whole() == HELLO
 
 

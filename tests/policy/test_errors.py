@@ -34,6 +34,11 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
             "<<: found an unknown key, expected extends, handshake, upstream, http, guard, session, departure, keepalive, limits,"
             " drain or routes",
         ),
+        (
+            '"a\\nb\\u202e": 5',
+            "a\\nb\\u202e: found an unknown key, expected extends, handshake, upstream, http, session, departure,"
+            " keepalive, limits, drain or routes",
+        ),
         # wrong types
         (
             'handshake: {client: {validation: {budget_ms: "75"}}}',
