@@ -24,7 +24,6 @@ _MAX_CONTROL: Final = (
     125  # RFC 6455 5.5: "All control frames MUST have a payload length of 125 bytes or less"
 )
 _MAX_HEADER: Final = 14
-_MAX_HELD: Final = _MAX_HEADER + _MAX_CONTROL
 _ANY_LENGTH: Final = 1 << 64
 # By the first byte of a frame: TEXT or BINARY if it is a message of one frame, else 0.
 _KIND: Final = tuple(first & 0x0F if first & 0x8F in (0x81, 0x82) else 0 for first in range(256))
@@ -334,7 +333,8 @@ class FrameWalker:
         """Whether the frame in doubt stays so. One that cannot be what we look for is passed on."""
         if self._head:
             return True
-        return self._grab is not None and self._span <= _MAX_HELD and self._doubtful(self._first)
+        short = self._grab is not None and len(self._grab) + self._left <= _MAX_CONTROL
+        return short and self._doubtful(self._first)
 
     def _header(self, data: bytes, pos: int, size: int) -> int:
         """Read a header, or keep what there is of it; return the position behind it."""
@@ -408,6 +408,6 @@ class FrameWalker:
         if own:
             self._nonces = tuple(nonce for nonce in self._nonces if nonce != payload)
         self.notices.append(Control(opcode, payload, own))
-        if opcode == CLOSE and self.hold_close and self._span <= _MAX_HELD:
+        if opcode == CLOSE and self.hold_close and len(payload) <= _MAX_CONTROL:
             self._closed = self._shut = True
         return own or self._closed

@@ -219,18 +219,20 @@ class Handshake:
         self._redials.reached += 1
         upstream = self._upstream
         upstream.leg.move(Trigger.ACCEPTED)
+        negotiated = (event.subprotocol, event.extensions)
+        otherwise = self._accepted and negotiated != self._agreed
+        if otherwise:  # its client was promised something else: what it said would mean another thing there
+            self._client.early.clear()
+        else:
+            self._agreed = negotiated
         if self.finished or (self._client.left and not self._client.early.size):
             yield from self._let_depart()
             return
-        negotiated = (event.subprotocol, event.extensions)
-        if self._accepted and negotiated != self._agreed:
-            # Its client was promised something else, so this counts as upstream loss .
-            self._client.early.clear()
+        if otherwise:  # this counts as upstream loss
             yield from self._give_up(
                 "the upstream negotiated otherwise", self._plan.lost_code, Outcome.FAILED
             )
             return
-        self._agreed = negotiated
         yield from self._start_stages(upstream, acked=True, tail=event.tail)
         yield from self._decide()
 

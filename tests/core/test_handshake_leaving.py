@@ -394,6 +394,19 @@ def test_eager_nothing_said_and_the_request_not_out_cancels_the_dial(script, clo
     loses(handshake, clock) << DropUpstream() << Ends(outcome=Outcome.ABANDONED, status=101)
 
 
+def test_eager_an_upstream_that_comes_after_the_deadline_hears_only_what_was_said_in_its_subprotocol(
+    script, clock
+):
+    for subprotocol, hears in ((None, HELLO), ("chat", b"")):
+        handshake = script(bare_plan(accept=Accept.EAGER)) >> UpgradeRequested(clock.now)
+        handshake << AcceptClient() << Dial(1)
+        handshake >> ClientAccepted(clock.now) >> UpstreamConnected(clock.now)
+        handshake >> said(clock, CLIENT, HELLO) >> LegLost(clock.now, CLIENT)
+        handshake >> TimerFired(clock.now + DEADLINE_MS) << Ends(outcome=Outcome.ABANDONED)
+        handshake >> UpstreamAccepted(clock.now + DEADLINE_MS, subprotocol) << DepartUpstream(None)
+        assert handshake.core.early(CLIENT).take_whole() == hears
+
+
 def test_the_gate_never_opens_for_a_client_that_left(script, clock):
     plan = bare_plan()
     slow = leg_plan(propagation=StagePlan(Evidence.FIXED, 50.0))
