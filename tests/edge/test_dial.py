@@ -84,8 +84,9 @@ def test_a_101_tells_what_was_negotiated(run):
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX: a\x7fb\r\n\r\n",
         b"HTTP/1.1 403 No\r\nX: a\x01b\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n",
     ],
-    ids=["bare", "no accept value", "wrong accept value", "another protocol", "no HTTP", "DEL", "control"],
+    ids=["bare", "no accept value", "wrong accept value", "another protocol", "no HTTP", "DEL", "control", "99"],
 )
 def test_an_answer_that_is_false_or_cannot_be_passed_on_is_a_bad_one(answer, run):
     with pytest.raises(DialError) as caught:

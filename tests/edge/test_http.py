@@ -1005,6 +1005,7 @@ def test_an_upstream_that_does_not_answer_in_time_is_504(run):
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20000 + b"\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n",
     ],
 )
 def test_an_answer_that_cannot_be_passed_on_is_502(run, answer):
