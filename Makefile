@@ -5,10 +5,11 @@ VENV ?= .venv
 # PYTHON=... picks another interpreter for the virtual environment.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# ONCE=1: `make demo` ends after its table. PYTEST='-k name', BENCH='--quick': further arguments for these.
+# ONCE=1: `make demo` ends after its table. PYTEST='-k name', BENCH='--quick', FUZZ='--seconds 30': further arguments.
 ONCE ?=
 PYTEST ?=
 BENCH ?=
+FUZZ ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -17,7 +18,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled lint audit race chaos hostile soak bench bench-setup clean node-packages
+.PHONY: help demo test test-compiled lint fuzz audit race chaos hostile soak bench bench-setup clean node-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,9 @@ lint: $(VENV)/.dev ## ruff, format check, mypy --strict
 audit: $(VENV)/.dev ## ask for known vulnerabilities of what constraints.txt pins (skipped where the data cannot be reached)
 	@$(BIN)/python -m tests.audit
 
+fuzz: $(VENV)/.fuzz ## five minutes of any input for all that reads what peers send (FUZZ='--seconds 30 --only walker')
+	@$(BIN)/python -m tests.fuzz $(FUZZ)
+
 race: $(VENV)/.dev node-packages ## each fault family 1,000 times: direct, nginx, gate
 	@$(BIN)/python -m tests.race
 
@@ -72,7 +76,7 @@ bench-setup: $(VENV)/.dev ## install what `make bench` compares with (apt: nginx
 	@$(INSTALL) -e '.[demo,dev,bench]'
 
 clean: ## remove the virtual environment and everything that was built
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results chaos-results hostile-results soak-results bench-results $(NODE_BACKEND)/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results chaos-results hostile-results soak-results bench-results fuzz-results $(NODE_BACKEND)/node_modules
 	find proxy tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	find proxy -name '*.so' -delete; rm -f *__mypyc.*.so
 
@@ -88,6 +92,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	@echo "installing into $(VENV), with what the tests want (the first time this takes a minute)"
 	@$(INSTALL) -e '.[demo,dev]'
 	@touch $(VENV)/.demo $@
+
+# atheris has wheels for some Pythons and machines only. Without it bytes are made by chance, without guidance.
+$(VENV)/.fuzz: $(VENV)/.dev
+	@$(INSTALL) --only-binary atheris -e '.[demo,dev,fuzz]' || echo "no atheris here: bytes are made without its guidance"
+	@touch $@
 
 define make-venv
 @test -n "$(PYTHON)" || { echo "readygate needs Python 3.11 or newer; none found. Try: make PYTHON=/path/to/python3" >&2; exit 1; }

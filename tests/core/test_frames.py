@@ -138,17 +138,6 @@ def test_nothing_is_unseen_that_somebody_looks_at():
     assert walker.unseen == 0
 
 
-@given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=20))
-@settings(max_examples=300, deadline=None)
-def test_garbage_passes_through_unchanged_however_it_is_cut(garbage, points):
-    whole, parts = FrameWalker(), FrameWalker()
-    assert whole.feed(garbage) == garbage
-    assert b"".join(parts.feed(c) for c in cuts_of(garbage, points)) == garbage
-    assert whole.notices == parts.notices
-    assert whole.at_boundary == parts.at_boundary
-    assert (whole.messages, whole.frames) == (parts.messages, parts.frames)
-
-
 @pytest.mark.parametrize("mask", [None, KEY])
 @pytest.mark.parametrize("step", [1, 2, 3, 1000])
 def test_own_pong_is_cut_and_a_foreign_one_passes(mask, step):

@@ -86,7 +86,16 @@ def test_a_101_tells_what_was_negotiated(run):
         b"HTTP/1.1 403 No\r\nX: a\x01b\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n",
     ],
-    ids=["bare", "no accept value", "wrong accept value", "another protocol", "no HTTP", "DEL", "control", "99"],
+    ids=[
+        "bare",
+        "no accept value",
+        "wrong accept value",
+        "another protocol",
+        "no HTTP",
+        "DEL",
+        "control",
+        "99",
+    ],
 )
 def test_an_answer_that_is_false_or_cannot_be_passed_on_is_a_bad_one(answer, run):
     with pytest.raises(DialError) as caught:

@@ -1,0 +1,165 @@
+"""The pure functions that read a request: they never raise but what they say, and keep to the RFCs.
+
+An input is a request target in its first line, then lines of `Name: value`.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+from collections import Counter
+from types import SimpleNamespace
+
+from aiohttp.http import HttpVersion11
+from multidict import CIMultiDict
+
+from proxy.edge.accept import BadUpgrade, asks_for_websocket, check_upgrade
+from proxy.edge.headers import Pair, end_to_end, first, forwarded, origin_form, serialize
+from proxy.guard import client_address, head_bytes
+from tests.fuzz.target import Target
+
+_HOP = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+}
+_PEER = "192.0.2.1"
+_CONTROL = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
+
+
+def parsed(data: bytes) -> tuple[bytes, list[Pair]]:
+    """Return the target and the fields of an input, as leniently as any parser could read them."""
+    head, *fields = data.split(b"\n")
+    pairs = [
+        (name, value.strip(b" \t"))
+        for name, colon, value in (line.partition(b":") for line in fields)
+        if name
+    ]
+    return head, pairs
+
+
+def check(data: bytes) -> None:
+    target, pairs = parsed(data)
+    text = target.decode("utf-8", "surrogateescape")
+    check_target(target, text)
+    check_end_to_end(pairs)
+    check_forwarded(pairs)
+    check_serialized(target, pairs)
+    check_client(pairs)
+    check_door(pairs)
+
+
+def check_target(target: bytes, text: str) -> None:
+    line, authority = origin_form(text)
+    if authority is None:
+        assert line == target, "what is no absolute form stays as it is"
+        return
+    assert line.startswith(b"/")
+    assert target.endswith((line, line[1:]))
+    assert not set(authority) & set(b"/?#@")
+    assert authority in target
+    assert origin_form(line.decode("utf-8", "surrogateescape")) == (line, None)
+
+
+def check_end_to_end(pairs: list[Pair]) -> None:
+    kept = end_to_end(pairs)
+    names = {name.lower() for name, _ in kept}
+    assert not names & _HOP
+    assert end_to_end(kept) == kept
+    rest = iter(pairs)
+    assert all(pair in rest for pair in kept), "order, case and repetition are kept"
+    named = {
+        option.strip(b" \t").lower()
+        for name, value in pairs
+        if name.lower() == b"connection"
+        for option in value.split(b",")
+    } - {b"host", b"content-length"}
+    gone = Counter(pairs) - Counter(kept)
+    assert all(name.lower() in _HOP | named for name, _ in gone), "nothing else is dropped"
+    assert not names & named
+
+
+def check_forwarded(pairs: list[Pair]) -> None:
+    host = first(pairs, b"host") or b""
+    told = forwarded(pairs, _PEER, "http", host)
+    names = [name.lower() for name, _ in told]
+    lists = [value for name, value in told if name.lower() == b"x-forwarded-for"]
+    assert lists
+    assert lists[-1].endswith(_PEER.encode()), "whom we heard it from stands last"
+    assert b"x-forwarded-proto" in names
+    assert not host or b"x-forwarded-host" in names
+    others = [pair for pair in told if not pair[0].lower().startswith(b"x-forwarded-")]
+    assert others == [pair for pair in pairs if not pair[0].lower().startswith(b"x-forwarded-")]
+
+
+def check_serialized(target: bytes, pairs: list[Pair]) -> None:
+    start = b"GET " + target + b" HTTP/1.1"
+    lines = [start, *(name + b": " + value for name, value in pairs)]
+    try:
+        wire = serialize(start, pairs)
+    except ValueError:
+        assert any(_CONTROL.search(line) for line in lines)
+        return
+    assert wire.split(b"\r\n") == [*lines, b"", b""], "nothing of it ends a line early"
+    assert head_bytes("GET", target.decode("utf-8", "surrogateescape"), pairs) == len(wire)
+
+
+def check_client(pairs: list[Pair]) -> None:
+    for hops in (0, 1, 2, 9):
+        told = client_address(pairs, _PEER, hops)
+        assert told == _PEER or (hops and str(ipaddress.ip_address(told)) == told)
+
+
+def check_door(pairs: list[Pair]) -> None:
+    """Judge a handshake by RFC 6455 4.2.1, and beside it by the same rules in other words."""
+    fields = CIMultiDict(
+        (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
+        for name, value in pairs
+    )
+    request = SimpleNamespace(method="GET", headers=fields, version=HttpVersion11, body_exists=False)
+    keys, versions = fields.getall("Sec-WebSocket-Key", []), fields.getall("Sec-WebSocket-Version", [])
+    assert asks_for_websocket(request) == bool(keys or versions)
+    try:
+        key, status = check_upgrade(request), 101
+    except BadUpgrade as bad:
+        key, status = b"", bad.response().status
+    options = [
+        option.strip().lower() for value in fields.getall("Connection", []) for option in value.split(",")
+    ]
+    good = (
+        fields.get("Upgrade", "").strip().lower() == "websocket"
+        and "upgrade" in options
+        and versions == ["13"]
+        and len(keys) == 1
+        and re.fullmatch(r"[A-Za-z0-9+/]{22}==", keys[0], re.ASCII) is not None
+    )
+    assert bool(key) == good
+    assert status in ({101} if good else {400, 426})
+    if key:
+        assert len(base64.b64decode(key)) == 16
+
+
+TOKENS = (
+    b"Connection: Upgrade\n",
+    b"Connection: close, X-A\n",
+    b"connection: content-length, host,,\n",
+    b"Upgrade: websocket\n",
+    b"Sec-WebSocket-Version: 13\n",
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n",
+    b"X-Forwarded-For: 10.0.0.1, [2001:db8::1]:80\n",
+    b"x-forwarded-for: ::ffff:1.2.3.4, fe80::1%eth0\n",
+    b"X-Forwarded-For:\n",
+    b"X-A: b\n",
+    b"Host: a\n",
+    b"Transfer-Encoding: chunked\n",
+    b"http://u@h:80/p?q\n",
+    b"\r",
+    b"\xff",
+    b"\x0b",
+)
+TARGET = Target("headers", check, TOKENS, share=0.7, longest=2048)
