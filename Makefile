@@ -37,8 +37,8 @@ $(COMPILED): $(VENV)/.dev $(wildcard proxy/*.py proxy/*/*.py policies/*.yaml)
 			--no-build-isolation -w build/wheel build/source && \
 		$(BIN)/python -m zipfile -e build/wheel/*.whl build/unpacked && touch build/unpacked && mv build/unpacked $@
 
-test-compiled: $(COMPILED) ## the same tests of core and edge, with the hot path as machine code (wants a C compiler)
-	@READYGATE_COMPILED=1 $(BIN)/python -m pytest -n 2 -o pythonpath='$(COMPILED) .' tests/core tests/edge $(PYTEST)
+test-compiled: $(COMPILED) ## the tests of core, edge and fuzz again, with the hot path as machine code (wants a C compiler)
+	@READYGATE_COMPILED=1 $(BIN)/python -m pytest -n 2 -o pythonpath='$(COMPILED) .' tests/core tests/edge tests/fuzz $(PYTEST)
 
 lint: $(VENV)/.dev ## ruff, format check, mypy --strict
 	$(BIN)/ruff check .

@@ -130,6 +130,9 @@ def _guided(name: str, inputs: list[bytes], seconds: float, seed: int) -> None:
     def once(data: bytes) -> None:
         nonlocal tried
         tried += 1
+        if tried == 1:
+            # libFuzzer's own clock would end the process. Ours is enough.
+            signal.setitimer(signal.ITIMER_REAL, 0)
         failing = data if broken(target, data) is not None else None
         if failing is not None or time.monotonic() >= begun + seconds:
             finish(_outcome(target, "atheris", tried, begun, failing))

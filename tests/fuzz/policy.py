@@ -72,6 +72,7 @@ TOKENS = (
     b"? [x]\n",
     b"!!python/none x\n",
     b"!!timestamp 2001-99-99\n",
+    b"[" * 600,
     b"0x1F",
     b"99999999999999999999",
     b": .nan\n",
@@ -84,4 +85,4 @@ TOKENS = (
     b"\xff\xfe",
     b"\x85",
 )
-TARGET = Target("policy", check, TOKENS, longest=2048, few=60, end=end)
+TARGET = Target("policy", check, TOKENS, longest=2048, few=40, end=end)

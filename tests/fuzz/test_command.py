@@ -103,21 +103,22 @@ def test_a_file_whose_folder_is_no_target_is_told_from_one_that_is(tmp_path, cap
     assert "walker" in capsys.readouterr().out
 
 
-def test_a_short_run_of_the_command_prints_what_it_tried():
-    words = [
-        sys.executable,
-        "-m",
-        "tests.fuzz",
-        "--child",
-        "trace",
-        "--engine",
-        "chance",
-        "--seconds",
-        "0.1",
-        "--seed",
-        "1",
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=50, check=True)
+@pytest.mark.parametrize("how", ["chance", "atheris"])
+def test_a_short_run_of_the_command_prints_what_it_tried(how, tmp_path):
+    if how == "atheris":
+        pytest.importorskip("atheris")
+    words = ["-m", "tests.fuzz", "--child", "trace", "--engine", how, "--seconds", "0.1", "--seed", "1"]
+    path = {"PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+        cwd=tmp_path,
+        env=path,
+    )
     told = json.loads(done.stdout.splitlines()[-1])
+    assert told["engine"] == how
     assert told["inputs"] > len(target.seed_files("trace"))
     assert told["finding"] is None

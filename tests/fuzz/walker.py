@@ -22,7 +22,7 @@ from tests.fuzz.target import Target
 
 NONCES = (b"readygat", b"readygb2")
 MASK = b"\x0a\x0b\x0c\x0d"
-_PING, _SECOND, _HOLD, _LIMIT, _TAP = 1, 2, 4, 8, 16
+_PING, _SECOND, _HOLD, _LIMIT, _TAP, _SKIP = 1, 2, 4, 8, 16, 32
 _MESSAGE_BYTES = 125  # the least that may be set
 _LOOKS = 6  # so many places of a stream that comes byte by byte are looked at
 
@@ -63,18 +63,25 @@ def check(data: bytes) -> None:
     some = sorted({chance.randrange(len(wire) + 1) for _ in range(chance.randrange(8))})
     looks = {chance.randrange(len(wire) + 1) for _ in range(_LOOKS)}
     for cuts, seen in (((), None), (some, None), (range(len(wire)), looks)):
-        walk(wire, rules, {*cuts, *(place for place, _ in nonces)}, seen, tap=bool(options & _TAP))
+        cut = {*cuts, *(place for place, _ in nonces)}
+        walk(wire, rules, cut, seen, tap=bool(options & _TAP), skip=bool(options & _SKIP))
 
 
-def walk(wire: bytes, rules: Rules, cuts: set[int], looks: set[int] | None, *, tap: bool) -> None:
-    """Feed a stream cut at these places; look after each chunk, or only at the places `looks`."""
+def walk(wire: bytes, rules: Rules, cuts: set[int], looks: set[int] | None, *, tap: bool, skip: bool) -> None:
+    """Feed a stream cut at these places; look after each chunk, or only at the places `looks`.
+
+    `skip`: what need not be walked passes by the walker, as when the kernel moves it.
+    """
     walker, recorder, out = FrameWalker(), Recorder(), b""
     walker.hold_close, walker.message_bytes = rules.hold_close, rules.message_bytes
     walker.tap = recorder if tap else None
     at = 0
     for end in sorted({*cuts, len(wire)}):
         if end > at or end == 0:
-            out += walker.feed(wire[at:end])
+            chunk = wire[at:end]
+            past = min(walker.unseen, len(chunk)) if skip else 0
+            walker.skip(past)
+            out += chunk[:past] + walker.feed(chunk[past:])
             at = end
         if looks is None or end in looks or end == len(wire):
             must = told(wire[:end], rules)

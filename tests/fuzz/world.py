@@ -26,6 +26,7 @@ from proxy.core.commands import (
 from proxy.core.early import EarlyTotal
 from proxy.core.events import (
     BytesAcked,
+    BytesReceived,
     ClientAccepted,
     DrainStarted,
     Event,
@@ -135,7 +136,7 @@ class World:
         if self.goodbye is not None:
             self._check_departure(self.goodbye)
             self.goodbye = None
-        self._check(event)
+        self._check(event, over=over)
 
     def _happened(self, event: Event) -> None:
         self.now = event.at_ms
@@ -167,7 +168,7 @@ class World:
                 self.polls.discard(event.role)
                 self.peer(event.role).acked = True
 
-    def _check(self, event: Event) -> None:
+    def _check(self, event: Event, *, over: bool) -> None:
         """What holds whenever an event has been dealt with."""
         core = self.core
         assert core.finished == self.finished
@@ -182,6 +183,8 @@ class World:
                 "an accepted upstream is let go one way or another"
             )
             assert self.dial != "waiting", "nobody dials for a session that is over"
+            if over and isinstance(event, BytesReceived) and self.closes and self.told:
+                assert core.early(event.role).size == 0, "nothing is held that nobody will hear"
             return
         assert self.armed is not None, "without a timer it may never end"
         assert self.armed <= self.plan.deadline_ms
