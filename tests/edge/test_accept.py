@@ -97,6 +97,24 @@ def test_a_handshake_that_comes_while_the_gate_stops_is_told_of_like_any_other(r
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("first", "version"),
+    [(b"GET /ws", b"HTTP/1.0"), (b"GET /ws HTTP/0.9", b"HTTP/1.0"), (b"GET /ws HTTP/2.0", b"HTTP/1.1")],
+)
+def test_another_http_is_refused_in_a_version_of_ours(first, version, run, tmp_path):
+    async def main():
+        async with Backend.listening() as backend, standing(tmp_path, backend) as gate:
+            client = await gate.dial(first + request().removeprefix(b"GET /ws HTTP/1.1"))
+            answer = await client.end()
+            assert answer.startswith(version + b" 505 HTTP Version Not Supported\r\n")
+            assert answer.endswith(b'"status": 505}')
+            client.close()
+            await gate.clean()
+            assert backend.peers == []
+
+    run(main())
+
+
 def test_an_upgrade_to_something_else_passes_as_plain_http_without_its_upgrade(run, tmp_path):
     async def main():
         async with Backend.listening() as backend, standing(tmp_path, backend) as gate:

@@ -15,8 +15,18 @@ from aiohttp.http import HttpVersion11
 from multidict import CIMultiDict
 
 from proxy.edge.accept import BadUpgrade, asks_for_websocket, check_upgrade
-from proxy.edge.headers import Pair, end_to_end, first, forwarded, origin_form, serialize
-from proxy.guard import client_address, head_bytes
+from proxy.edge.headers import (
+    Pair,
+    end_to_end,
+    first,
+    forwarded,
+    of_response,
+    origin_form,
+    serialize,
+    with_host,
+    without_forwarded,
+)
+from proxy.guard import asked_host, bad_host, client_address, head_bytes, host_denied, origin_denied
 from tests.fuzz.target import Target
 
 _HOP = {
@@ -52,10 +62,11 @@ def check(data: bytes) -> None:
     check_serialized(target, pairs)
     check_client(pairs)
     check_door(pairs)
+    check_guard(target, pairs)
 
 
 def check_target(target: bytes, text: str) -> None:
-    line, authority = origin_form(text)
+    line, authority = origin_form("GET", text)
     if authority is None:
         assert line == target, "what is no absolute form stays as it is"
         return
@@ -63,7 +74,7 @@ def check_target(target: bytes, text: str) -> None:
     assert target.endswith((line, line[1:]))
     assert not set(authority) & set(b"/?#@")
     assert authority in target
-    assert origin_form(line.decode("utf-8", "surrogateescape")) == (line, None)
+    assert origin_form("GET", line.decode("utf-8", "surrogateescape")) == (line, None)
 
 
 def check_end_to_end(pairs: list[Pair]) -> None:
@@ -144,7 +155,35 @@ def check_door(pairs: list[Pair]) -> None:
         assert len(base64.b64decode(key)) == 16
 
 
+def check_guard(target: bytes, pairs: list[Pair]) -> None:
+    """Only what is listed is let in, however it is written, and nothing is said with two hosts."""
+    texts = [target.decode("utf-8", "surrogateescape"), *(value.decode("latin-1") for _, value in pairs)]
+    for text in texts:
+        bad_host([text], text, required=True)
+        assert bad_host([text, text], text, required=True) is not None
+        if host_denied({"a.test"}, text) is None:
+            assert re.fullmatch(r"a\.test\.?(:\d*)?", text.lower(), re.ASCII), text
+        if origin_denied({"https://a.test"}, [text], "b.test") is None:
+            assert re.fullmatch(r"https://a\.test\.?(:443)?", text.lower(), re.ASCII), text
+        assert origin_denied({"https://a.test"}, [text, text], "b.test") is not None
+        origin_denied({"same"}, [text], text)
+    for hops in (0, 1, 9):
+        asked_host(pairs, "b.test", hops)
+    named = with_host(pairs, b"b.test")
+    assert all(value == b"b.test" for name, value in named if name.lower() == b"host")
+    assert [pair for pair in named if pair[0].lower() != b"host"] == [
+        pair for pair in pairs if pair[0].lower() != b"host"
+    ]
+    assert client_address(without_forwarded(pairs), _PEER, 9) == _PEER
+    assert of_response(426, pairs)[: len(end_to_end(pairs))] == end_to_end(pairs)
+
+
 TOKENS = (
+    b"a.test",
+    b"https://a.test:443",
+    b"Origin: https://a.test\n",
+    b"Host: A.test.:80\n",
+    b"X-Forwarded-Host: a.test, b.test\n",
     b"Connection: Upgrade\n",
     b"Connection: close, X-A\n",
     b"connection: content-length, host,,\n",
