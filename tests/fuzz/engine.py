@@ -21,7 +21,7 @@ from tests.fuzz.mutation import mutated, shortest, step
 from tests.fuzz.target import RESULTS, Target
 
 HANG_S = 20.0  # no input takes nearly as long
-_SHORTEN_S = 15.0
+_SHORTEN_S = (3.0, 15.0)  # at least, at most; in between what is left of the target's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ def fuzz(name: str, engine: str, seconds: float, seed: int) -> Outcome:
     target = targets.target(name)
     for index, data in enumerate(inputs):
         if broken(target, data) is not None:
-            return _outcome(target, engine, index + 1, begun, data)
+            return _outcome(target, engine, index + 1, (begun, seconds), data)
     sweep = target.sweep or partial(by_chance, target, inputs)
     tried, failing = sweep(seconds, seed)
-    return _outcome(target, engine, len(inputs) + tried, begun, failing)
+    return _outcome(target, engine, len(inputs) + tried, (begun, seconds), failing)
 
 
 def by_chance(
@@ -103,8 +103,11 @@ def _hung(_number: int, _frame: FrameType | None) -> None:
     raise HungError(f"not over in {HANG_S:.0f} s")
 
 
-def _outcome(target: Target, engine: str, tried: int, begun: float, failing: bytes | None) -> Outcome:
-    """Count, and keep what failed: as short as can be, if it fails again."""
+def _outcome(
+    target: Target, engine: str, tried: int, time_of: tuple[float, float], failing: bytes | None
+) -> Outcome:
+    """Count, and keep what failed: as short as can be, if it fails again. `time_of` it: begin and length."""
+    begun, whole = time_of
     seconds = time.monotonic() - begun
     if failing is None:
         target.end()
@@ -112,7 +115,8 @@ def _outcome(target: Target, engine: str, tried: int, begun: float, failing: byt
     why = broken(target, failing)
     if why is not None and not isinstance(why, HungError) and target.sweep is None:
         kind = type(why)
-        failing = shortest(failing, lambda data: type(broken(target, data)) is kind, _SHORTEN_S)
+        shorten_s = sorted((*_SHORTEN_S, whole - seconds))[1]
+        failing = shortest(failing, lambda data: type(broken(target, data)) is kind, shorten_s)
         why = broken(target, failing) or why
     file = targets.save(target.name, failing, why or RuntimeError("it did not fail a second time"))
     target.end()
@@ -135,7 +139,7 @@ def _guided(name: str, inputs: list[bytes], seconds: float, seed: int) -> None:
             signal.setitimer(signal.ITIMER_REAL, 0)
         failing = data if broken(target, data) is not None else None
         if failing is not None or time.monotonic() >= begun + seconds:
-            finish(_outcome(target, "atheris", tried, begun, failing))
+            finish(_outcome(target, "atheris", tried, (begun, seconds), failing))
 
     def changed(data: bytes, longest: int, number: int) -> bytes:
         chance = random.Random(number)
