@@ -35,9 +35,8 @@ KNOWN = "classic, development, production, staging, testing or a policy file"
             " drain or routes",
         ),
         (
-            '"a\\nb\\u202e": 5',
-            "a\\nb\\u202e: found an unknown key, expected extends, handshake, upstream, http, session, departure,"
-            " keepalive, limits, drain or routes",
+            'session: {"a\\nb\\u202e": 5}',
+            "session.a\\nb\\u202e: found an unknown key, expected upstream_lost_code, max_s or jitter",
         ),
         # wrong types
         (
