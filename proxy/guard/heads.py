@@ -20,6 +20,7 @@ _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 # RFC 9110 section 8.6: "a recipient MUST anticipate potentially large decimal numerals and prevent parsing
 # errors due to integer conversion overflows". Who reads into 64 bits with a sign gets this far.
 _MOST_LENGTH: Final = (1 << 63) - 1
+_MOST_DIGITS: Final = len(str(_MOST_LENGTH))
 _LEAST_STATUS: Final = 100
 # Fields that the gate judges, removes or writes. CGI, WSGI and PHP turn what is no letter or digit in a name
 # into an underscore, so `Content_Length` is the length for them, and `X_Forwarded_For` what we wrote.
@@ -60,7 +61,7 @@ def request_fault(
         if _ODD.search(name) is not None and is_alias(name):
             return _ALIAS
         lower = name.lower()
-        if lower == b"content-length" and int(value or b"0") > _MOST_LENGTH:
+        if lower == b"content-length" and _is_too_large(value):
             return _LENGTH_OF_MORE
         if lower == b"transfer-encoding" and version == (1, 0):
             return _OLD_CODING
@@ -82,13 +83,19 @@ def response_is_clear(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bo
         lower = name.lower()
         if lower == b"content-length":
             lengths += 1
-            if _LENGTH.fullmatch(value) is None or int(value) > _MOST_LENGTH:
+            if _LENGTH.fullmatch(value) is None or _is_too_large(value):
                 return False
         elif lower == b"transfer-encoding":
             codings += 1
             if value.lower() != b"chunked":
                 return False
     return status >= _LEAST_STATUS and lengths + codings <= 1
+
+
+def _is_too_large(length: bytes) -> bool:
+    """Return whether a Content-Length is. Python reads no more than 4,300 digits, zeros included."""
+    digits = length.lstrip(b"0")
+    return len(digits) > _MOST_DIGITS or int(digits or b"0") > _MOST_LENGTH
 
 
 def _is_ours(target: str) -> bool:

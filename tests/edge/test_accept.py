@@ -107,7 +107,7 @@ def test_another_http_is_refused_in_a_version_of_ours(first, version, run, tmp_p
             client = await gate.dial(first + request().removeprefix(b"GET /ws HTTP/1.1"))
             answer = await client.end()
             assert answer.startswith(version + b" 505 HTTP Version Not Supported\r\n")
-            assert answer.endswith(b'"status": 505}')
+            assert b'"status": 505' in answer
             client.close()
             await gate.clean()
             assert backend.peers == []

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.fuzz import engine, target
 from tests.fuzz.engine import Outcome
 
-DEFAULT_S = 255.0  # starting, shortening and ending included, it stays below five minutes
+DEFAULT_S = 240.0  # starting, shortening and ending included, it stays below five minutes
 _GRACE_S = engine.HANG_S + 30.0
 
 

@@ -27,6 +27,7 @@ from proxy.edge.headers import (
     without_forwarded,
 )
 from proxy.guard import asked_host, bad_host, client_address, head_bytes, host_denied, origin_denied
+from proxy.guard.heads import request_fault, response_is_clear
 from tests.fuzz.target import Target
 
 _HOP = {
@@ -61,6 +62,7 @@ def check(data: bytes) -> None:
     check_forwarded(pairs)
     check_serialized(target, pairs)
     check_client(pairs)
+    check_heads(text, pairs)
     check_door(pairs)
     check_guard(target, pairs)
 
@@ -118,6 +120,20 @@ def check_serialized(target: bytes, pairs: list[Pair]) -> None:
         return
     assert wire.split(b"\r\n") == [*lines, b"", b""], "nothing of it ends a line early"
     assert head_bytes("GET", target.decode("utf-8", "surrogateescape"), pairs) == len(wire)
+
+
+def check_heads(text: str, pairs: list[Pair]) -> None:
+    """What is passed on has one end, in either direction."""
+    lengths = [value for name, value in pairs if name.lower() == b"content-length"]
+    if all(re.fullmatch(rb"\d+", value) for value in lengths):  # the parser sees to it
+        fault = request_fault(text, (1, 1), pairs)
+        large = any(int(value[-4000:]) >= 1 << 63 for value in lengths)
+        assert fault is not None or not (large or "#" in text)
+        assert fault is None or fault.status in {400, 413}
+    codings = [value for name, value in pairs if name.lower() == b"transfer-encoding"]
+    if response_is_clear(200, pairs):
+        assert len(lengths) + len(codings) <= 1
+    assert not response_is_clear(99, pairs)
 
 
 def check_client(pairs: list[Pair]) -> None:
@@ -195,6 +211,9 @@ TOKENS = (
     b"X-Forwarded-For:\n",
     b"X-A: b\n",
     b"Host: a\n",
+    b"Content-Length: 5\n",
+    b"content-length: " + b"0" * 30 + b"9223372036854775808\n",
+    b"Content_Length: 1\n",
     b"Transfer-Encoding: chunked\n",
     b"http://u@h:80/p?q\n",
     b"\r",

@@ -62,6 +62,7 @@ TOKENS = (
     b"Content-Length: 4\r\n",
     b"Content-Length: 4, 4\r\n",
     b"Content-Length: +4\r\n",
+    b"Content-Length: " + b"0" * 4400 + b"4\r\n",
     b"Transfer-Encoding: chunked\r\n",
     b"Transfer-Encoding: xchunked\r\n",
     b"Transfer-Encoding: identity, chunked\r\n",
@@ -83,4 +84,4 @@ TOKENS = (
     close_frame(1000, mask=MASK),
     HONEST,
 )
-TARGET = Target("upgrade", check, TOKENS, share=2.5, longest=4096, few=60, end=shut)
+TARGET = Target("upgrade", check, TOKENS, share=2.5, longest=8192, few=60, end=shut)

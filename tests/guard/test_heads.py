@@ -58,6 +58,12 @@ def test_a_length_has_63_bits():
     assert status("/", MODERN, (b"content-length", b"9223372036854775808")) == 413
 
 
+@pytest.mark.parametrize(("digits", "answer"), [(b"0" * 5000 + b"1", None), (b"1" + b"0" * 5000, 413)])
+def test_a_length_may_have_more_digits_than_python_reads(digits: bytes, answer: int | None):
+    assert status("/", MODERN, (b"Content-Length", digits)) == answer
+    assert response_is_clear(200, [(b"Content-Length", digits)]) is (answer is None)
+
+
 def test_http_1_0_has_no_transfer_coding():
     coding = (b"Transfer-Encoding", b"chunked")
     assert status("/", (1, 0), coding) == 400
