@@ -38,7 +38,7 @@ class Stages:
     """
 
     __slots__ = (
-        "_begun_ms", "_leg", "_marks", "_nonce", "_plan", "_poll_ms", "_polled_ms", "_width_ms", "_window",
+        "_begun_ms", "_leg", "_marks", "_nonce", "_plan", "_poll_ms", "_polled_ms", "_running", "_window",
         "acked", "announcement", "attempt", "deaf", "due_ms", "failed", "frame", "measurable", "pinged",
         "pong", "records", "ticked", "validated_ms",
     )  # fmt: skip
@@ -62,7 +62,7 @@ class Stages:
         self._marks: list[tuple[str, float]] = []
         self._begun_ms = self._polled_ms = at_ms
         self._poll_ms = _FIRST_POLL_MS
-        self._width_ms = 0.0
+        self._running = _SKIPPED
         self.announcement = announcement
         self.attempt = attempt
         self.measurable = measurable
@@ -91,7 +91,7 @@ class Stages:
                 return
             evidence, outcome = verdict
             self._record(stage, evidence, outcome, at_ms)
-            if outcome is StageOutcome.EXPIRED and self._plan_of(stage).on_expiry is OnExpiry.FAIL:
+            if outcome is StageOutcome.EXPIRED and self._running.on_expiry is OnExpiry.FAIL:
                 self.failed = True
                 return
             self._leg.move(Trigger.PASS)
@@ -100,11 +100,12 @@ class Stages:
     def abort(self, at_ms: float) -> None:
         """Record the running stage as failed, once: its leg closed or was lost."""
         if (stage := self._leg.stage) is not None and not self.failed:
-            self._record(stage, self._plan_of(stage).evidence, StageOutcome.FAILED, at_ms)
+            self._record(stage, self._running.evidence, StageOutcome.FAILED, at_ms)
             self.failed = True
         self.due_ms = None
 
-    def _plan_of(self, stage: Stage) -> StagePlan:
+    def _plan_of(self, stage: Stage, at_ms: float) -> StagePlan:
+        """Return the plan of a stage that begins now."""
         if stage is Stage.PROPAGATION:
             return self._plan.propagation
         if stage is Stage.VALIDATION:
@@ -112,7 +113,7 @@ class Stages:
         if stage is Stage.ANNOUNCEMENT:
             return self._plan.announcement or _SKIPPED
         if isinstance(self._plan.stabilization, WindowPlan):
-            return StagePlan(Evidence.QUIET, self._width_ms)
+            return StagePlan(Evidence.QUIET, self._window.width_ms(at_ms))
         return self._plan.stabilization
 
     def _enter(self, at_ms: float) -> Iterator[Command]:
@@ -123,9 +124,7 @@ class Stages:
             return
         if stage is Stage.STABILIZATION:
             self.validated_ms = at_ms
-            if isinstance(self._plan.stabilization, WindowPlan):
-                self._width_ms = self._window.width_ms(at_ms)
-        plan = self._plan_of(stage)
+        plan = self._running = self._plan_of(stage, at_ms)
         self.due_ms = at_ms + plan.budget_ms
         if stage is Stage.PROPAGATION and plan.evidence is Evidence.ACKED and plan.budget_ms:
             self._polled_ms = at_ms
@@ -145,7 +144,7 @@ class Stages:
 
     def _verdict(self, stage: Stage, at_ms: float) -> tuple[Evidence, StageOutcome] | None:
         """Judge the running stage. None: it goes on."""
-        plan = self._plan_of(stage)
+        plan = self._running
         if self._skips(stage, plan):
             return plan.evidence, StageOutcome.SKIPPED
         if plan.evidence is Evidence.QUIET and not (self.ticked and at_ms >= self._begun_ms + plan.budget_ms):
@@ -188,7 +187,7 @@ class Stages:
                 attempt=self.attempt,
                 outcome=outcome,
                 evidence=evidence,
-                budget_ms=self._plan_of(stage).budget_ms,
+                budget_ms=self._running.budget_ms,
                 started_ms=self._begun_ms,
                 ended_ms=at_ms,
                 marks=marks,
