@@ -96,6 +96,10 @@ class RunOptions:
             raise ValueError("--tls-key needs --tls-cert")
         watch = _switch("READYGATE_WATCH", args.watch)
         trace_failures = _switch("READYGATE_TRACE_FAILURES", args.trace_failures)
+        trace_url = environ.get("READYGATE_TRACE_URL", "")
+        if trace_url and not (trace_url.startswith(("http://", "https://")) and "{trace_id}" in trace_url):
+            expected = "an http or https URL with {trace_id} in it"
+            raise ValueError(f"READYGATE_TRACE_URL {trace_url!r}: expected {expected}")
         admin = None if args.admin.lower() == "off" else Address.parse(args.admin, "--admin")
         at = admin.host if admin is not None else "localhost"
         return cls(

@@ -19,24 +19,24 @@ from typing import TYPE_CHECKING, Self
 from aiohttp import web
 
 from proxy import __version__
-from proxy.admin import EventFeed, Health, LegSnapshot, SessionSnapshot, build, health
-from proxy.core.plan import Role
+from proxy.admin import About, EventFeed, Health, build, health
 from proxy.edge.auth import load_materials
 from proxy.edge.http import upstream_tls
 from proxy.edge.shared import Shared, now_ms
 from proxy.generation import Generation
 from proxy.guard import BadKeyError
+from proxy.snapshots import chosen, of_process, of_session
 from proxy.telemetry import LagProbe, Telemetry
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from proxy.admin import AdminAccess
+    from proxy.admin import AdminAccess, NowSnapshot, SessionSnapshot
     from proxy.edge.auth import Material
-    from proxy.edge.session import Session
     from proxy.edge.upstream import Upstream
     from proxy.policy import JwtSettings, Policy
+    from proxy.telemetry.recent import Finished
 
 _log = logging.getLogger("readygate.server")
 _BACKLOG = 4096
@@ -84,8 +84,10 @@ class Gate:
         telemetry: Telemetry,
         tls: ssl.SSLContext | None,
         materials: Mapping[JwtSettings, Material] = MappingProxyType({}),
+        trace_url: str = "",
     ) -> None:
         self._telemetry = telemetry
+        self._trace_url = trace_url
         self.feed = EventFeed()
         telemetry.listeners.append(self.feed.publish)
         self._shared = Shared(upstream, tls, policy, telemetry, materials)
@@ -108,7 +110,8 @@ class Gate:
             upstream=(upstream.host, upstream.port),
             trace_failures=trace_failures,
         )
-        return cls(upstream, policy, telemetry, prepared.tls, prepared.materials)
+        trace_url = environ.get("READYGATE_TRACE_URL", "")
+        return cls(upstream, policy, telemetry, prepared.tls, prepared.materials, trace_url)
 
     # -- start ----------------------------------------------------------------------------------------------
 
@@ -249,7 +252,28 @@ class Gate:
     def sessions(self) -> Iterable[SessionSnapshot]:
         """All sessions, pending ones too."""
         at_ms = now_ms()
-        return [_snapshot(session, at_ms) for session in self._shared.sessions]
+        return [of_session(session, at_ms) for session in self._shared.sessions]
+
+    def newest(self, most: int) -> Sequence[SessionSnapshot]:
+        """At most so many sessions: those pending, the oldest first, then the newest."""
+        at_ms = now_ms()
+        return [of_session(session, at_ms) for session in chosen(self._shared, most)]
+
+    def handshakes(self) -> Sequence[Finished]:
+        """The last handshakes that are over, the oldest first."""
+        return self._telemetry.recent
+
+    def unix_ms(self, at_ms: float) -> float:
+        """Ms since 1970 at this moment of the monotonic clock."""
+        return self._telemetry.recorder.epoch_ns(at_ms) / 1e6
+
+    def now(self) -> NowSnapshot:
+        """How the process is doing."""
+        return of_process(self._shared, self._telemetry.metrics, now_ms())
+
+    def about(self) -> About:
+        """What the process is."""
+        return About(__version__, str(self._shared.upstream), self._trace_url)
 
     def policy_text(self) -> str:
         """The effective policy as YAML."""
@@ -284,22 +308,3 @@ def _trust(upstream: Upstream, policy: Policy) -> ssl.SSLContext | None:
         return upstream_tls(verify=settings.verify, ca_file=settings.ca_file)
     except (OSError, ssl.SSLError) as error:
         raise StartError(f"upstream.tls.ca_file {settings.ca_file}: {error}") from None
-
-
-def _snapshot(session: Session, at_ms: float) -> SessionSnapshot:
-    return SessionSnapshot(
-        id=str(session.id),
-        route=session.route.pattern,
-        path=session.path,
-        client_address=session.client_address,
-        age_s=(at_ms - session.started_ms) / 1000,
-        client=_leg(session, Role.CLIENT),
-        upstream=_leg(session, Role.UPSTREAM),
-        redials=session.redials,
-        trace_id=session.trace_id,
-    )
-
-
-def _leg(session: Session, role: Role) -> LegSnapshot:
-    view = session.leg(role)
-    return LegSnapshot(view.state.value, view.messages, view.bytes, view.early_bytes)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -15,8 +16,10 @@ from aiohttp import web
 
 from proxy.admin.answers import answer as whole
 from proxy.admin.answers import headers, refusal
-from proxy.admin.app import guarded
+from proxy.admin.app import STREAM, guarded, is_of_page, page
+from proxy.admin.events import encode
 from proxy.admin.health import HEALTH_NAMES, as_json
+from proxy.telemetry import recent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -26,8 +29,11 @@ if TYPE_CHECKING:
 
 # A worker that does not answer its admin listener within this is not well.
 _ANSWER_S = 2.0
+_STREAMS = ("/events", STREAM)
+# How long until a worker that was gone is looked for again.
+_AGAIN_S = 1.0
 _EVENT_END = b"\n\n"
-_EVENT_LIMIT_BYTES = 1 << 20
+_EVENT_LIMIT_BYTES = 1 << 23
 _SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})? (.*)")
 _FAMILY_SUFFIX = re.compile(r"_(bucket|sum|count)$")
 
@@ -71,27 +77,22 @@ async def serve_admin(
 class _Merged:
     def __init__(self, sessions: list[aiohttp.ClientSession]) -> None:
         self._sessions = sessions
+        self._numbers = range(1, len(sessions) + 1)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request: merged where that means something, else as the first worker that answers."""
         name = request.path.removeprefix("/")
-        if request.method == "GET" and name == "events":
+        if request.method == "GET" and request.path in _STREAMS:
             return await self._events(request)
-        answers = await asyncio.gather(
-            *(self._ask(number, request) for number in range(1, len(self._sessions) + 1))
-        )
+        if request.method in {"GET", "HEAD"} and (request.path == "/" or is_of_page(request.path)):
+            return page(request)
+        answers = await asyncio.gather(*(self._ask(number, request) for number in self._numbers))
         if request.method == "GET" and name in HEALTH_NAMES:
             return _health(answers)
         told = [answer for answer in answers if answer.body or answer.status < HTTPStatus.BAD_REQUEST]
         if not told:
             return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no worker answers")
-        first = told[0]
-        if request.method == "GET" and first.status == HTTPStatus.OK:
-            if name == "sessions":
-                return _response(_Answer(0, 200, as_json(_sessions(told)), first.content_type))
-            if name == "metrics":
-                return _response(_Answer(0, 200, merge_metrics(_texts(told)).encode(), first.content_type))
-        return _response(first)
+        return _merged(name, told) if request.method == "GET" else _response(told[0])
 
     async def _ask(self, number: int, request: web.BaseRequest) -> _Answer:
         try:
@@ -105,23 +106,36 @@ class _Merged:
             return _Answer(number, HTTPStatus.SERVICE_UNAVAILABLE, b"", "application/json")
 
     async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Pass on whole events of all workers as they come; ends when all have ended."""
+        """Pass on whole events of all workers as they come, each with its worker's number.
+
+        `/events` ends when all have ended. The page is told which worker is gone, and that it is back.
+        """
         of_stream = headers("text/event-stream; charset=utf-8") | {"X-Accel-Buffering": "no"}
         response = web.StreamResponse(headers=of_stream)
         await response.prepare(request)
-        await asyncio.gather(*(self._follow(session, response) for session in self._sessions))
+        follow = self._keep_following if request.path == STREAM else self._follow
+        with suppress(ConnectionError):  # the reader has gone
+            await asyncio.gather(*(follow(number, request.path, response) for number in self._numbers))
         return response
 
-    async def _follow(self, session: aiohttp.ClientSession, response: web.StreamResponse) -> None:
-        held = b""
+    async def _keep_following(self, number: int, path: str, response: web.StreamResponse) -> None:
+        """Follow a worker, and the one that replaces it, for as long as there is a reader."""
+        while True:
+            await self._follow(number, path, response)
+            await response.write(encode("gone", {"worker": number}))
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _follow(self, number: int, path: str, response: web.StreamResponse) -> None:
+        held, data, of_worker = b"", b"\ndata: {", b'\ndata: {"worker":%d,' % number
         try:
-            async with session.get("http://worker/events") as answer:
+            async with self._sessions[number - 1].get(f"http://worker{path}") as answer:
                 if answer.status != HTTPStatus.OK:
                     return
                 async for chunk in answer.content.iter_any():
                     whole, end, held = (held + chunk).rpartition(_EVENT_END)
                     if whole or end:
-                        await response.write(whole + end)
+                        told = (whole + end).replace(data, of_worker)  # JSON has no line breaks
+                        await response.write(told)
                     if len(held) > _EVENT_LIMIT_BYTES:
                         return
         except (aiohttp.ClientError, OSError):
@@ -150,19 +164,35 @@ def merge_metrics(texts: Sequence[tuple[int, str]]) -> str:
     return "".join(f"{line}\n" for heads, samples in families.values() for line in (*heads, *samples))
 
 
+def _merged(name: str, told: Sequence[_Answer]) -> web.Response:
+    first = told[0]
+    if first.status == HTTPStatus.OK:
+        if name in _LISTS:
+            return _response(_Answer(0, 200, as_json({name: _LISTS[name](told)}), first.content_type))
+        if name == "metrics":
+            return _response(_Answer(0, 200, merge_metrics(_texts(told)).encode(), first.content_type))
+    return _response(first)
+
+
 def _texts(answers: Sequence[_Answer]) -> list[tuple[int, str]]:
     return [(answer.worker, answer.body.decode()) for answer in answers if answer.status == HTTPStatus.OK]
 
 
-def _sessions(answers: Sequence[_Answer]) -> dict[str, Any]:
-    return {
-        "sessions": [
-            session | {"worker": answer.worker}
-            for answer in answers
-            if answer.status == HTTPStatus.OK
-            for session in json.loads(answer.body)["sessions"]
-        ]
-    }
+def _all(answers: Sequence[_Answer], name: str) -> list[dict[str, Any]]:
+    return [
+        entry | {"worker": answer.worker}
+        for answer in answers
+        if answer.status == HTTPStatus.OK
+        for entry in json.loads(answer.body)[name]
+    ]
+
+
+def _handshakes(answers: Sequence[_Answer]) -> list[dict[str, Any]]:
+    """Return the last of all of them."""
+    return sorted(_all(answers, "handshakes"), key=itemgetter("began"))[-recent.MOST :]
+
+
+_LISTS = {"sessions": lambda answers: _all(answers, "sessions"), "handshakes": _handshakes}
 
 
 def _health(answers: Sequence[_Answer]) -> web.Response:

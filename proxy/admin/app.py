@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,16 @@ from aiohttp import web
 
 from proxy.admin.access import AdminAccess, Door
 from proxy.admin.answers import answer, headers, refusal
+from proxy.admin.files import CONTENT_POLICY, INDEX, PREFIX, page_file
 from proxy.admin.health import HEALTH_NAMES, as_json, health
+from proxy.admin.live import Live, all_of, session
 from proxy.telemetry.prometheus import CONTENT_TYPE as PROMETHEUS
 
 if TYPE_CHECKING:
-    from proxy.admin.state import AdminState, SessionSnapshot
+    from contextlib import AbstractContextManager
+
+    from proxy.admin.events import Listener
+    from proxy.admin.state import AdminState
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -24,14 +28,19 @@ HEARTBEAT_S = 15.0
 _ALLOWED = ("GET", "HEAD")
 _JSON = "application/json"
 _ENDPOINTS = {
+    "/": "the live page in a browser, this list elsewhere",
     "/livez": "is the process alive (200 or 503)",
     "/readyz": "are new sessions welcome (200 or 503)",
     "/startupz": "is the start over (200 or 503)",
     "/metrics": "metrics in the Prometheus text format",
     "/sessions": "sessions now, as JSON",
+    "/handshakes": "the last 200 handshakes, each stage of both legs, as JSON",
     "/policy": "the effective policy, as YAML",
     "/events": "handshakes and sessions as they end, server-sent events",
 }
+
+
+STREAM = "/page/events"
 
 
 def build(state: AdminState, heartbeat_s: float = HEARTBEAT_S, access: AdminAccess | None = None) -> Handler:
@@ -57,37 +66,38 @@ class _Admin:
     def __init__(self, state: AdminState, heartbeat_s: float) -> None:
         self._state = state
         self._heartbeat_s = heartbeat_s
+        self._streams: dict[str, Callable[[], AbstractContextManager[Listener]]] = {
+            "/events": state.feed.subscribe,
+            STREAM: Live(state).watch,
+        }
         self._pages: dict[str, Callable[[], web.Response]] = {
-            "/": self._index,
             "/metrics": lambda: answer(state.metrics_text().encode(), PROMETHEUS),
             "/policy": lambda: answer(state.policy_text().encode(), "application/yaml; charset=utf-8"),
-            "/sessions": self._sessions,
+            "/sessions": lambda: answer(as_json({"sessions": [*map(session, state.sessions())]}), _JSON),
+            "/handshakes": lambda: answer(as_json(all_of(state, state.handshakes())), _JSON),
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
-        if path not in self._pages and path not in _ENDPOINTS:
+        if path not in _ENDPOINTS and not is_of_page(path):
             return refusal(HTTPStatus.NOT_FOUND, f"the admin listener has {', '.join(_ENDPOINTS)}")
         if request.method not in _ALLOWED:
             refused = refusal(HTTPStatus.METHOD_NOT_ALLOWED)
             refused.headers["Allow"] = ", ".join(_ALLOWED)
             return refused
-        if path == "/events":
-            return await self._events(request)
+        if path in self._streams:
+            return await self._events(request, self._streams[path])
+        if path == "/" or path.startswith(PREFIX):
+            return page(request)
         name = path.removeprefix("/")
         if name in HEALTH_NAMES:
             status, body = health(self._state, name)
             return answer(body, _JSON, status)
         return self._pages[path]()
 
-    def _index(self) -> web.Response:
-        lines = [f"{path:<12}{what}" for path, what in _ENDPOINTS.items()]
-        return answer(("readygate\n\n" + "\n".join(lines) + "\n").encode(), "text/plain; charset=utf-8")
-
-    def _sessions(self) -> web.Response:
-        return answer(as_json({"sessions": [_session(one) for one in self._state.sessions()]}), _JSON)
-
-    async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _events(
+        self, request: web.BaseRequest, listen: Callable[[], AbstractContextManager[Listener]]
+    ) -> web.StreamResponse:
         feed = self._state.feed
         if feed.full:
             return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many listeners, or stopping")
@@ -95,7 +105,7 @@ class _Admin:
         response = web.StreamResponse(headers=of_stream)
         if request.method == "HEAD":
             return response
-        with feed.subscribe() as listener:
+        with listen() as listener:
             await response.prepare(request)
             try:
                 await response.write(b": readygate events\n\n")  # the reader sees that it is connected
@@ -106,5 +116,20 @@ class _Admin:
         return response
 
 
-def _session(one: SessionSnapshot) -> dict[str, object]:
-    return asdict(one) | {"age_s": round(one.age_s, 3)}
+def is_of_page(path: str) -> bool:
+    """Whether the live page has such a file, or such a stream."""
+    return path == STREAM or (path.startswith(PREFIX) and page_file(path.removeprefix(PREFIX)) is not None)
+
+
+def page(request: web.BaseRequest) -> web.Response:
+    """Return a file of the live page; for `/` the page itself, or the plain list to who wants no HTML."""
+    if request.path == "/" and "text/html" not in request.headers.get("Accept", ""):
+        lines = [f"{path:<12}{what}" for path, what in _ENDPOINTS.items()]
+        response = answer(("readygate\n\n" + "\n".join(lines) + "\n").encode(), "text/plain; charset=utf-8")
+    else:
+        found = page_file(INDEX if request.path == "/" else request.path.removeprefix(PREFIX))
+        assert found is not None
+        response = answer(*found)
+        response.headers["Content-Security-Policy"] = CONTENT_POLICY
+    response.headers["Vary"] = "Accept"
+    return response

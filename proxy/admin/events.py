@@ -1,4 +1,4 @@
-"""What has just happened, told to whoever listens: the source of /events."""
+"""What has just happened, told to whoever listens: the source of /events and of the live page."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ if TYPE_CHECKING:
 
 MAX_LISTENERS = 32
 MAX_WAITING = 256
+LOG_KINDS = frozenset({"handshake", "session"})
 
 
 class Listener:
-    """One reader of the feed: a bounded queue that loses its oldest event when the reader is slow."""
+    """One reader of the feed: a bounded queue that loses its oldest event when the reader is slow.
 
-    def __init__(self) -> None:
-        self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
+    `kinds` of events are for it, at most `room` of them wait.
+    """
+
+    def __init__(self, kinds: frozenset[str] = LOG_KINDS, room: int = MAX_WAITING) -> None:
+        self.kinds = kinds
+        self._waiting: deque[bytes] = deque(maxlen=room)
         self._lost = 0
         self._wake = asyncio.Event()
         self._closed = False
 
     def put(self, event: bytes) -> None:
         """Queue an encoded event."""
-        if len(self._waiting) == MAX_WAITING:
+        if len(self._waiting) == self._waiting.maxlen:
             self._lost += 1
         self._waiting.append(event)
         self._wake.set()
@@ -68,16 +73,19 @@ class EventFeed:
         return self._closed or len(self._listeners) >= MAX_LISTENERS
 
     def publish(self, kind: str, fields: dict[str, object]) -> None:
-        """Tell all listeners. Call it on the loop's thread; never blocks or raises."""
-        if self._listeners:
+        """Tell all listeners of this kind. Call it on the loop's thread; never blocks or raises."""
+        if not self._listeners:
+            return
+        listeners = [listener for listener in self._listeners if kind in listener.kinds]
+        if listeners:
             event = encode(kind, fields)
-            for listener in self._listeners:
+            for listener in listeners:
                 listener.put(event)
 
     @contextmanager
-    def subscribe(self) -> Iterator[Listener]:
-        """Listen for as long as the context lasts."""
-        listener = Listener()
+    def subscribe(self, kinds: frozenset[str] = LOG_KINDS, room: int = MAX_WAITING) -> Iterator[Listener]:
+        """Listen to these kinds of events for as long as the context lasts; at most `room` wait."""
+        listener = Listener(kinds, room)
         self._listeners.add(listener)
         if self._closed:
             listener.close()

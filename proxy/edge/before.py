@@ -62,13 +62,23 @@ class Before(asyncio.Protocol):
 
 
 class ReplyTimer(Before):
-    """Times how soon an upstream replies to its client and how it pauses, a few times, and steps aside."""
+    """Times how soon an upstream replies to its client and how it pauses, a few times, and steps aside.
 
-    __slots__ = ("_chunks", "_client", "_quiet", "_replies")
+    `first`: who is to know when it says something for the first time, in ms.
+    """
 
-    def __init__(self, upstream: Relay, client: Relay, quiet: LearnedQuiet) -> None:
+    __slots__ = ("_chunks", "_client", "_first", "_quiet", "_replies")
+
+    def __init__(
+        self,
+        upstream: Relay,
+        client: Relay,
+        quiet: LearnedQuiet,
+        first: Callable[[float], None] | None = None,
+    ) -> None:
         self._client = client
         self._quiet = quiet
+        self._first = first
         self._replies = _REPLIES
         self._chunks = _CHUNKS
         super().__init__(upstream)
@@ -88,6 +98,9 @@ class ReplyTimer(Before):
         relay.data_received(data)
         if relay.walker.payload_bytes == said:
             return  # a Close, a pong: no reply
+        if self._first is not None:
+            self._first(at_s * 1000)
+            self._first = None
         if asked_s > heard_s:
             self._quiet.replied((at_s - asked_s) * 1000)
             self._replies -= 1

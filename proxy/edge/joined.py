@@ -107,7 +107,7 @@ class Joined:
             self.client.transport.set_protocol(self.client)
         else:
             Pacer(self.client, Pace(limits.messages_per_s), self._loop)
-        self.time_replies()
+        ReplyTimer(self.upstream, self.client, self._quiet, self._trace.replied)
 
     def time_replies(self) -> None:
         """Learn from the next few exchanges how long this route's replies take."""

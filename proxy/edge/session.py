@@ -60,12 +60,16 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class LegView:
-    """One leg as the admin listener shows it: its state, what it has said, what is held of it."""
+    """One leg as the admin listener shows it: its state, what it has said, what is held of it.
+
+    `unsent_bytes` of what was written to it still wait: its peer does not take them.
+    """
 
     state: State
     messages: int
     bytes: int
     early_bytes: int
+    unsent_bytes: int
 
 
 class Session:
@@ -139,12 +143,15 @@ class Session:
         """Return how one leg is doing."""
         if self.joined is not None:
             relay = self.joined.client if role is Role.CLIENT else self.joined.upstream
-            return LegView(self.joined.state(role), relay.walker.messages, relay.walker.payload_bytes, 0)
+            unsent = relay.transport.get_write_buffer_size()
+            state = self.joined.state(role)
+            return LegView(state, relay.walker.messages, relay.walker.payload_bytes, 0, unsent)
         if self._handshake is None:
-            return LegView(State.CLOSED, 0, 0, 0)
-        walker = self._handshake.walker(role)
+            return LegView(State.CLOSED, 0, 0, 0, 0)
+        held, walker = self._leg(role), self._handshake.walker(role)
+        unsent = held.transport.get_write_buffer_size() if held is not None and held.transport else 0
         early = self._handshake.early(role).size
-        return LegView(self._handshake.state(role), walker.messages, walker.payload_bytes, early)
+        return LegView(self._handshake.state(role), walker.messages, walker.payload_bytes, early, unsent)
 
     def answered(self) -> None:
         """Note that the refusal was sent: aiohttp has the connection, and the rejection's may go."""

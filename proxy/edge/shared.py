@@ -21,7 +21,7 @@ from proxy.guard import Clients, Load, Quieter, limit_reached, most_sessions
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from proxy.core.adaptive import LearnedWindow
     from proxy.core.plan import Role
@@ -130,19 +130,16 @@ class Shared:
             quiet = self._quiets[plan] = LearnedQuiet(route.settings.departure)
         return quiet
 
-    def learned_windows(self) -> dict[tuple[str, str], float]:
-        """Return the windows in ms by (route, leg), of the routes that sessions came by. On any thread."""
-        at_ms, told = now_ms(), {}
-        for route in (*self.policy.routes, self.policy.default):
-            for role, window in (self._windows.get(_window_plan(route)) or {}).items():
-                told[route.pattern, str(role)] = window.width_ms(at_ms)
-        return told
+    def learned(self) -> Iterator[tuple[Route, Mapping[Role, LearnedWindow] | None, LearnedQuiet | None]]:
+        """Yield what each route has learned; on any thread.
 
-    def learned_quiets(self) -> dict[str, float]:
-        """Return the quiet times of departure in ms by route, likewise."""
-        routes = (*self.policy.routes, self.policy.default)
-        known = {route.pattern: self._quiets.get(_quiet_plan(route)) for route in routes}
-        return {pattern: quiet.quiet_ms for pattern, quiet in known.items() if quiet is not None}
+        Routes on which nobody has come yet have learned nothing.
+        """
+        for route in (*self.policy.routes, self.policy.default):
+            windows = self._windows.get(_window_plan(route))
+            quiet = self._quiets.get(_quiet_plan(route))
+            if windows is not None or quiet is not None:
+                yield route, windows, quiet
 
     def limit_reached(self, client_address: str, head: int) -> Limit | None:
         """Return why this client may not have one more session, whose request has a head of so many bytes."""
@@ -189,14 +186,24 @@ class _Watched:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self.learned_windows = shared.learned_windows
-        self.learned_quiets = shared.learned_quiets
 
     def early_bytes(self) -> int:
         return self._shared.early.bytes
 
     def tasks(self) -> int:
         return len(asyncio.all_tasks(self._shared.loop))
+
+    def learned_windows(self) -> dict[tuple[str, str], float]:
+        at_ms = now_ms()
+        return {
+            (route.pattern, str(role)): window.width_ms(at_ms)
+            for route, windows, _ in self._shared.learned()
+            for role, window in (windows or {}).items()
+        }
+
+    def learned_quiets(self) -> dict[str, float]:
+        learned = self._shared.learned()
+        return {route.pattern: quiet.quiet_ms for route, _, quiet in learned if quiet is not None}
 
 
 def _window_plan(route: Route) -> _Plan:

@@ -213,6 +213,10 @@ class Metrics:
         """Sessions now open."""
         return self._active.value()
 
+    def outcomes(self) -> dict[str, int]:
+        """Return how many handshakes had each outcome, over all routes."""
+        return self._handshakes.totals()
+
     def handshake_started(self) -> None:
         """Count a handshake as pending until `handshake_finished`."""
         self._pending.add(1)

@@ -71,6 +71,10 @@ class SessionTrace:
         """The handshake that opened the session."""
         return self._handshake
 
+    def replied(self, at_ms: float) -> None:
+        """Note when the upstream's first message passed the open gate."""
+        self._handshake.replied_ms = at_ms
+
     def finish(self, report: SessionReport, at_ms: float) -> None:
         """End the session: span, counts, the close line, listeners."""
         if self._finished:

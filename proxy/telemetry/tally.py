@@ -46,6 +46,13 @@ class Tally:
         """Return a copy of all counts."""
         return self._values.copy()
 
+    def totals(self) -> dict[str, int]:
+        """Return the sums by the first label."""
+        sums: dict[str, int] = {}
+        for key, value in self._values.items():
+            sums[key[0]] = sums.get(key[0], 0) + value
+        return sums
+
     def observe(self, _: CallbackOptions) -> Iterable[Observation]:
         """Tell the SDK all values (may run on an exporter's thread)."""
         return [

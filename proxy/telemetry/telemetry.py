@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from proxy.core.report import Outcome
-from proxy.telemetry import exporters, summary
+from proxy.telemetry import exporters, recent, summary
 from proxy.telemetry.facts import describe
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.propagation import Propagation
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from proxy.core.report import HandshakeReport
     from proxy.telemetry.attributes import Attributes
     from proxy.telemetry.facts import RequestFacts, SessionReport
+    from proxy.telemetry.recent import Finished
     from proxy.telemetry.session_trace import SessionTrace
 
     Listener = Callable[[str, dict[str, object]], None]
@@ -33,8 +35,8 @@ class Telemetry:
     """One per process; make it after a fork, not before.
 
     `metrics` counts; `listeners` are called with (`handshake` | `session`, fields) for each finished one,
-    fields as in the log line; they must not raise or block. `trace_fields`: headers that our trace context
-    replaces.
+    fields as in the log line; they must not raise or block. `recent`: the last handshakes. `trace_fields`:
+    headers that our trace context replaces.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Telemetry:
         self.propagation = propagation
         self.trace_fields = propagation.fields
         self.listeners: list[Listener] = []
+        self.recent: deque[Finished] = deque(maxlen=recent.MOST)
         address, port = upstream
         metrics.watch_spans(lambda: recorder.dropped)
         self.upstream: Attributes = {"server.address": address, "server.port": port} if address else {}

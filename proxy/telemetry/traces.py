@@ -2,7 +2,7 @@
 
 All times are ms of the monotonic clock, as the core counts them. While the handshake runs only facts are
 noted; spans are made of them when its outcome is known, all or none. A trace that is not recorded costs an id
-and a few method calls.
+and a few method calls; its steps are noted all the same, for the live page.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import Link, SpanKind
 
-from proxy.core.report import Outcome
 from proxy.telemetry import attributes as attrs
 from proxy.telemetry.facts import describe
+from proxy.telemetry.recent import MOST_STEPS, Finished, Step, ends, unfinished
 from proxy.telemetry.session_trace import SILENT, SessionTrace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from opentelemetry.trace import SpanContext
 
     from proxy.core.report import HandshakeReport, StageRecord
@@ -26,45 +28,27 @@ if TYPE_CHECKING:
     from proxy.telemetry.telemetry import Telemetry
 
 _SERVER_ERROR = 500
-
-
-class _Child:
-    """A child span to be: `context` None until it is made, unless somebody had to be told of it before."""
-
-    __slots__ = ("attributes", "context", "ended_ms", "kind", "name", "started_ms")
-
-    def __init__(
-        self,
-        name: str,
-        attributes: Attributes,
-        started_ms: float,
-        ended_ms: float,
-        context: SpanContext | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-    ) -> None:
-        self.name = name
-        self.attributes = attributes
-        self.started_ms = started_ms
-        self.ended_ms = ended_ms
-        self.context = context
-        self.kind = kind
+_ACCEPTED = "accepted"  # a `guard.Reason`
 
 
 class HandshakeTrace:
-    """The trace of one handshake. Call `finish` exactly once, whatever happens; later calls are ignored."""
+    """The trace of one handshake. Call `finish` exactly once, whatever happens; later calls are ignored.
+
+    `replied_ms`: when the upstream's first message passed the open gate, if the edge has seen it.
+    """
 
     __slots__ = (
-        "_children",
         "_context",
         "_finished",
         "_parent",
         "_recorded",
         "_request",
-        "_running",
         "_session",
         "_started_ms",
+        "_steps",
         "_subject",
         "_telemetry",
+        "replied_ms",
     )
 
     def __init__(
@@ -85,9 +69,9 @@ class HandshakeTrace:
         self._parent = parent
         self._recorded = recorded
         self._session: SpanContext | None = None
-        self._running: dict[str, _Child] = {}  # tries under way, by name
-        self._children: list[_Child] = []
+        self._steps: list[Step] = []
         self._finished = False
+        self.replied_ms: float | None = None
 
     @property
     def trace_id(self) -> str:
@@ -113,22 +97,25 @@ class HandshakeTrace:
             self._request = None  # the headers are not kept for the length of a session
         return self._subject
 
+    @property
+    def started_ms(self) -> float:
+        """When the upgrade request came."""
+        return self._started_ms
+
     def auth_ended(
         self, started_ms: float, ended_ms: float, source: str, algorithm: str, outcome: str
     ) -> None:
         """Record `guard.auth`: checking the token, which was in `source`; `outcome` is a `guard.Reason`."""
-        if self._recorded:
-            self._child("guard.auth", attrs.of_auth(source, algorithm, outcome), started_ms, ended_ms)
+        told, error = attrs.of_auth(source, algorithm, outcome), None if outcome == _ACCEPTED else outcome
+        self._steps.append(Step("guard.auth", started_ms, ended_ms, attributes=told, error=error))
 
     def connect_started(self, attempt: int, at_ms: float) -> None:
         """Open `upstream.connect` of a try (1 is the first)."""
-        if self._recorded:
-            self._start("upstream.connect", attempt, at_ms)
+        self._start("upstream.connect", attempt, at_ms)
 
     def connect_ended(self, at_ms: float, error: str | None) -> None:
         """End `upstream.connect`; `error` is a cause such as `refused` or `timeout`, None when connected."""
-        if self._recorded:
-            self._end("upstream.connect", at_ms, None, error)
+        self._end("upstream.connect", at_ms, None, error)
 
     def upgrade_started(self, attempt: int, at_ms: float) -> list[tuple[bytes, bytes]]:
         """Open `upstream.upgrade` and return the trace headers for the upstream's request.
@@ -138,8 +125,8 @@ class HandshakeTrace:
         sampling.
         """
         telemetry = self._telemetry
+        upgrade = self._start("upstream.upgrade", attempt, at_ms)
         if self._recorded:
-            upgrade = self._start("upstream.upgrade", attempt, at_ms)
             upgrade.context = telemetry.recorder.child(self._context)
             return telemetry.propagation.inject(upgrade.context)
         if telemetry.recorder.on or self._parent is not None:
@@ -148,22 +135,19 @@ class HandshakeTrace:
 
     def upgrade_ended(self, at_ms: float, status: int | None, error: str | None) -> None:
         """End `upstream.upgrade` with the status that came, or with the error that came instead."""
-        if self._recorded:
-            self._end("upstream.upgrade", at_ms, status, error)
+        self._end("upstream.upgrade", at_ms, status, error)
 
     def accept_ended(self, started_ms: float, ended_ms: float) -> None:
         """Record `client.accept`: answering the client."""
-        if self._recorded:
-            self._child("client.accept", {}, started_ms, ended_ms)
+        self._steps.append(Step("client.accept", started_ms, ended_ms))
 
     def flush_ended(self, started_ms: float, ended_ms: float, client_bytes: int, upstream_bytes: int) -> None:
         """Record `gate.flush`: the early bytes of each leg written to the other."""
-        if self._recorded:
-            told: Attributes = {
-                "readygate.early.client.bytes": client_bytes,
-                "readygate.early.upstream.bytes": upstream_bytes,
-            }
-            self._child("gate.flush", told, started_ms, ended_ms)
+        told: Attributes = {
+            "readygate.early.client.bytes": client_bytes,
+            "readygate.early.upstream.bytes": upstream_bytes,
+        }
+        self._steps.append(Step("gate.flush", started_ms, ended_ms, attributes=told))
 
     def session(self, at_ms: float, client: Said = SILENT, upstream: Said = SILENT) -> SessionTrace:
         """Start `websocket.session`; call it before `finish` and finish it when both legs are closed.
@@ -184,24 +168,26 @@ class HandshakeTrace:
         if self._finished:
             return
         self._finished = True
+        steps, self._steps = self._steps, []  # they are not kept for the length of a session
+        for step in steps:
+            if step.ended_ms is None:
+                step.ended_ms, step.error = at_ms, unfinished(report)
         if self._recorded and (self.sampled or attrs.is_failure(report)):
             self._context = self._telemetry.recorder.sampled(self._context)
-            self._emit(report, at_ms)
-        self._children.clear()
+            self._emit(report, at_ms, steps)
+        self._telemetry.recent.append(Finished(self, report, at_ms, ends(steps)))
         self._telemetry.handshake_finished(self, report, at_ms - self._started_ms)
 
     def link(self) -> Link:
         """Return a link to the handshake's span."""
         return Link(self._context)
 
-    def _emit(self, report: HandshakeReport, at_ms: float) -> None:
-        for running in tuple(self._running):
-            self._end(running, at_ms, None, "timeout" if report.outcome is Outcome.TIMEOUT else "abandoned")
+    def _emit(self, report: HandshakeReport, at_ms: float, steps: Sequence[Step]) -> None:
         recorder = self._telemetry.recorder
-        if not recorder.admits(len(self._children) + len(report.stages) + 1):
+        if not recorder.admits(len(steps) + len(report.stages) + 1):
             return
-        for child in self._children:
-            self._emit_child(child)
+        for step in steps:
+            self._emit_step(step)
         for stage in report.stages:
             self._emit_stage(stage, report)
         told = attrs.of_request(self.subject) | attrs.of_handshake(report)
@@ -231,42 +217,44 @@ class HandshakeTrace:
             events=[Event(name, timestamp=recorder.epoch_ns(at_ms)) for name, at_ms in stage.marks],
         )
 
-    def _emit_child(self, child: _Child) -> None:
-        recorder, told = self._telemetry.recorder, child.attributes
-        context = child.context or self._context
+    def _emit_step(self, step: Step) -> None:
+        recorder, tried = self._telemetry.recorder, step.name.startswith("upstream.")
+        told = self._of_try(step) if tried else step.attributes or {}
+        assert step.ended_ms is not None
         recorder.emit(
-            child.name,
-            recorder.child(context) if child.context is None else recorder.sampled(context),
+            step.name,
+            recorder.child(self._context) if step.context is None else recorder.sampled(step.context),
             self._context,
             told,
-            child.started_ms,
-            child.ended_ms,
-            kind=child.kind,
+            step.started_ms,
+            step.ended_ms,
+            kind=SpanKind.CLIENT if tried else SpanKind.INTERNAL,
             status=attrs.status(told),
         )
 
-    def _start(self, name: str, attempt: int, at_ms: float) -> _Child:
-        told: Attributes = {**self._telemetry.upstream, "readygate.attempt": attempt}
-        if attempt > 1:
-            told["http.request.resend_count"] = attempt - 1
-        running = self._running[name] = _Child(name, told, at_ms, at_ms, kind=SpanKind.CLIENT)
-        return running
-
-    def _end(self, name: str, at_ms: float, status: int | None, error: str | None) -> None:
-        running = self._running.pop(name, None)
-        if running is None:
-            return
-        told = running.attributes
-        if name == "upstream.upgrade":
+    def _of_try(self, step: Step) -> Attributes:
+        told: Attributes = {**self._telemetry.upstream, "readygate.attempt": step.attempt}
+        if step.attempt > 1:
+            told["http.request.resend_count"] = step.attempt - 1
+        if step.name == "upstream.upgrade":
             told["http.request.method"] = "GET"  # RFC 6455 section 4.1: the method of an upgrade MUST be GET
-        if status is not None:
-            told["http.response.status_code"] = status
-            error = error or (str(status) if status >= _SERVER_ERROR else None)
+        error = step.error
+        if step.status is not None:
+            told["http.response.status_code"] = step.status
+            error = error or (str(step.status) if step.status >= _SERVER_ERROR else None)
         if error:
             told["error.type"] = error
-        running.ended_ms = at_ms
-        self._children.append(running)
+        return told
 
-    def _child(self, name: str, told: Attributes, started_ms: float, ended_ms: float) -> None:
-        """Note a child span that has run."""
-        self._children.append(_Child(name, told, started_ms, ended_ms))
+    def _start(self, name: str, attempt: int, at_ms: float) -> Step:
+        step = Step(name, at_ms, attempt=attempt)
+        self._steps.append(step)
+        if len(self._steps) > MOST_STEPS and not self._recorded:  # the deadline alone bounds refused tries
+            del self._steps[MOST_STEPS // 2]
+        return step
+
+    def _end(self, name: str, at_ms: float, status: int | None, error: str | None) -> None:
+        for step in reversed(self._steps):
+            if step.name == name and step.ended_ms is None:
+                step.ended_ms, step.status, step.error = at_ms, status, error
+                return

@@ -2,55 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 
-import aiohttp
 import pytest
-from aiohttp import web
 
-from proxy.admin import EventFeed, Health, LegSnapshot, SessionSnapshot, build, health
+from proxy.admin import EventFeed, Health, health
 from proxy.admin.events import MAX_LISTENERS, MAX_WAITING, Listener
-
-
-class State:
-    """An `AdminState` with values to set."""
-
-    def __init__(self) -> None:
-        self.feed = EventFeed()
-        self.answers = {"alive": Health(True), "ready": Health(True), "started": Health(True)}
-
-    def alive(self) -> Health:
-        return self.answers["alive"]
-
-    def ready(self) -> Health:
-        return self.answers["ready"]
-
-    def started(self) -> Health:
-        return self.answers["started"]
-
-    def sessions(self) -> list[SessionSnapshot]:
-        legs = LegSnapshot("open", 4, 400), LegSnapshot("stabilization", 1, 17, early_bytes=17)
-        return [SessionSnapshot("s1", "/ws/**", "/ws/a", "10.1.2.3", 1.23456, *legs, 1, "ab" * 16)]
-
-    def policy_text(self) -> str:
-        return "handshake:\n  accept: mirrored\n"
-
-    def metrics_text(self) -> str:
-        return "# TYPE readygate_sessions_active gauge\nreadygate_sessions_active 0\n"
-
-
-@asynccontextmanager
-async def served(state: State, heartbeat_s: float = 30.0):
-    runner = web.ServerRunner(web.Server(build(state, heartbeat_s)))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    async with aiohttp.ClientSession(f"http://{host}:{port}") as client:
-        try:
-            yield client
-        finally:
-            state.feed.close()
-            await runner.cleanup()
+from tests.admin.serving import State, events, served
 
 
 def fetch(run, path: str, state: State | None = None, method: str = "GET"):
@@ -102,8 +59,20 @@ def test_sessions_are_json_with_both_legs(run):
                 "path": "/ws/a",
                 "client_address": "10.1.2.3",
                 "age_s": 1.235,
-                "client": {"state": "open", "messages": 4, "bytes": 400, "early_bytes": 0},
-                "upstream": {"state": "stabilization", "messages": 1, "bytes": 17, "early_bytes": 17},
+                "client": {
+                    "state": "open",
+                    "messages": 4,
+                    "bytes": 400,
+                    "early_bytes": 0,
+                    "unsent_bytes": 3,
+                },
+                "upstream": {
+                    "state": "stabilization",
+                    "messages": 1,
+                    "bytes": 17,
+                    "early_bytes": 17,
+                    "unsent_bytes": 0,
+                },
                 "redials": 1,
                 "trace_id": "ab" * 16,
             }
@@ -123,7 +92,16 @@ def test_the_policy_is_yaml(run):
 def test_the_index_names_every_endpoint(run):
     status, _, body = fetch(run, "/")
     assert status == 200
-    for path in ("/livez", "/readyz", "/startupz", "/metrics", "/sessions", "/policy", "/events"):
+    for path in (
+        "/livez",
+        "/readyz",
+        "/startupz",
+        "/metrics",
+        "/sessions",
+        "/policy",
+        "/events",
+        "/handshakes",
+    ):
         assert path in body
 
 
@@ -143,21 +121,6 @@ def test_a_wrong_method_is_a_405_that_names_the_right_ones(run, path):
 def test_head_answers_without_a_body(run, path):
     status, _, body = fetch(run, path, method="HEAD")
     assert (status, body) == (200, "")
-
-
-async def events(answer: aiohttp.ClientResponse):
-    """Yield (event, data) pairs and comments as they arrive."""
-    lines: list[str] = []
-    async for raw in answer.content:
-        line = raw.decode().rstrip("\n")
-        if line:
-            lines.append(line)
-            continue
-        if lines[0].startswith(":"):
-            yield "comment", lines[0]
-        else:
-            yield lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: "))
-        lines = []
 
 
 def test_events_arrive_as_they_happen_and_the_stream_ends_with_the_server(run):
