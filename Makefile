@@ -1,12 +1,14 @@
 # readygate: everything runs in a virtual environment of its own, which these targets make when they need it.
-# Wanted on the machine: Python >= 3.11 with venv, and make. Node and nginx make `make test` and `make race` fuller.
+# Wanted on the machine: Python >= 3.11 with venv, and make. Node, nginx and Chromium make `make test` and `make race` fuller.
 
 VENV ?= .venv
 # PYTHON=... picks another interpreter for the virtual environment.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# ONCE=1: `make demo` ends after its table. PYTEST='-k name', BENCH='--quick', FUZZ='--seconds 30': further arguments.
+# ONCE=1: `make demo` ends after its table; OTLP=1: it runs a collector, too, and prints traces.
+# PYTEST='-k name', BENCH='--quick', FUZZ='--seconds 30': further arguments.
 ONCE ?=
+OTLP ?=
 PYTEST ?=
 BENCH ?=
 FUZZ ?=
@@ -18,13 +20,13 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled lint fuzz audit race chaos hostile soak bench bench-setup clean node-packages
+.PHONY: help demo test test-compiled lint fuzz audit race chaos hostile soak screenshots bench bench-setup clean node-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## a racy backend, the gate before it, a table of both (ONCE=1: then exit)
-	@ONCE='$(ONCE)' $(BIN)/python -m proxy demo
+demo: $(VENV)/.demo $(if $(filter-out 0,$(OTLP)),$(VENV)/.otlp) ## a racy backend, the gate before it, a table, a live page (ONCE=1: then exit; OTLP=1: traces)
+	@ONCE='$(ONCE)' OTLP='$(OTLP)' $(BIN)/python -m proxy demo
 
 test: $(VENV)/.dev node-packages ## run the tests (PYTEST='-k name' for more pytest arguments)
 	@$(BIN)/python -m pytest -n 3 $(PYTEST)
@@ -63,6 +65,9 @@ hostile: $(VENV)/.dev ## 100 honest sessions among 10,000 hostile connections in
 soak: $(VENV)/.dev ## 15 minutes of connect, talk, leave: is memory flat?
 	@$(BIN)/python -m tests.soak
 
+screenshots: $(VENV)/.dev ## the pictures of docs/live-page.md, new (wants Chromium)
+	@$(BIN)/python -m tests.page.screenshots
+
 bench: $(VENV)/.dev ## 15 minutes: CPU, latency, memory beside other proxies (BENCH='--quick': two; BENCH='--help')
 	@$(MAKE) --no-print-directory $(COMPILED) || echo "not compiled: the gate is measured as plain Python"
 	@$(BIN)/python -m tests.bench $(BENCH)
@@ -85,6 +90,12 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 	$(make-venv)
 	@echo "installing into $(VENV) (the first time this takes a minute)"
 	@$(INSTALL) -e '.[demo]'
+	@touch $@
+
+# The collector of `make demo OTLP=1`.
+$(VENV)/.otlp: $(VENV)/.demo
+	@echo "installing the collector rotel into $(VENV)"
+	@$(INSTALL) -e '.[demo,demo-otlp]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt

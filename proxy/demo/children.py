@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _START_S: Final = 20.0
 _STOP_S: Final = 10.0
@@ -22,11 +22,15 @@ class ChildError(Exception):
 
 
 class Child:
-    """One process whose output (both streams) is read line by line. `errors`: lines that report one."""
+    """One process whose output (both streams) is read line by line. `errors`: lines that report one.
+
+    `tell` is called with each line, once it is set.
+    """
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, ready: str, error: str) -> None:
         self.name = name
         self.errors = 0
+        self.tell: Callable[[str], None] | None = None
         self.ready_line = ""
         self._process = process
         self._ready = ready
@@ -90,6 +94,8 @@ class Child:
             line = raw.decode(errors="replace").rstrip()
             self._lines.append(line)
             self.errors += self._error in line
+            if self.tell is not None:
+                self.tell(line)
             if not self._is_ready.is_set() and self._ready in line:
                 self.ready_line = line
                 self._is_ready.set()

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,15 +16,20 @@ import uvloop
 
 from proxy.demo import faults
 from proxy.demo.children import ChildError
+from proxy.demo.collector import collector, installed
 from proxy.demo.stage import Stage
 from proxy.probe.table import render, tally
 
 if TYPE_CHECKING:
+    from proxy.demo.collector import Collector
     from proxy.demo.faults import Fault, Faults, Result
 
 _NEEDS: Final = ("starlette", "uvicorn", "websockets")
 _POLICY: Final = Path(__file__).with_name("policy.yaml")
 _MOST_CLIENTS: Final = 200
+_OFTEN_S: Final = 2.0
+_SELDOM_S: Final = 15.0  # each is a hundred lines of traces
+_SETTLE_S: Final = 1.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--once", action="store_true", default=os.environ.get("ONCE", "") not in {"", "0"},
         help="exit after the table (also: ONCE=1 in the environment)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--otlp", action="store_true", default=os.environ.get("OTLP", "") not in {"", "0"},
+        help="run an OpenTelemetry collector and print the traces of a few clients (also: OTLP=1)",
     )  # fmt: skip
     parser.add_argument(
         "--listen", type=_address, default=("127.0.0.1", 0), metavar="HOST:PORT",
@@ -52,11 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Play; return 0, or 3 when the backend or the gate cannot be started."""
     missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    extra = "demo"
+    if args.otlp and not installed():
+        missing, extra = [*missing, "rotel"], "demo,demo-otlp"
     if missing:
-        print(
-            f"readygate demo: {', '.join(missing)} missing; install them with: pip install 'readygate[demo]'",
-            file=sys.stderr,
-        )
+        advice = f"install them with: pip install 'readygate[{extra}]'"
+        print(f"readygate demo: {', '.join(missing)} missing; {advice}", file=sys.stderr)
         return 3
     try:
         return uvloop.run(_play(args))
@@ -87,13 +98,36 @@ async def _play(args: argparse.Namespace) -> int:
 async def _show(args: argparse.Namespace) -> None:
     """Measure, print, and stay until cancelled, unless it is to be done once."""
     host, port = args.listen
-    async with Stage(args.policy, host, port) as stage:
+    async with AsyncExitStack() as stack:
+        traces = await stack.enter_async_context(collector()) if args.otlp else None
+        environment = traces.environment if traces is not None else {}
+        stage = await stack.enter_async_context(Stage(args.policy, host, port, environment=environment))
         _say(f"backend: uvicorn proxy.demo.backend:app    gate: readygate run --policy {_shown(args.policy)}")
+        _say(f"live page: {stage.page}")
         found = await faults.measure(stage, args.clients, _say)
         _say(f"\n{as_text(found)}\n")
+        if traces is not None:
+            await _trace_one(stage, traces)
         if not args.once:
             _say(_where(stage))
-            await asyncio.get_running_loop().create_future()
+            await _visits(stage, _SELDOM_S if traces is not None else _OFTEN_S)
+
+
+async def _trace_one(stage: Stage, traces: Collector) -> None:
+    """Let one client come, and the collector print what the gate tells of it."""
+    _say(f"one more client, and its traces as rotel prints them (OTLP to {traces.where}):\n")
+    await asyncio.sleep(_SETTLE_S)  # what the gate still had to tell of the others
+    traces.show(_say)
+    await faults.visit(stage)
+    await traces.until_a_session_is_shown()
+    _say("")
+
+
+async def _visits(stage: Stage, every_s: float) -> None:
+    """Let a client come now and then, so that there is something to see, until cancelled."""
+    while True:
+        await asyncio.sleep(every_s)
+        await faults.visit(stage)
 
 
 def as_text(found: Faults) -> str:
@@ -123,7 +157,8 @@ def _where(stage: Stage) -> str:
             "Still running, until Ctrl-C:",
             f"  gate     http://{gate}   ws://{gate}/ws/chat  /ws/echo  /ws/prices",
             f"  backend  http://127.0.0.1:{stage.backend_port}   the same paths, without the gate",
-            f"  admin    http://{stage.admin}/",
+            f"  page     {stage.page}   each stage of every handshake; a client comes now and then",
+            f"  admin    {stage.page}metrics  /handshakes  /sessions  /policy  /events",
             f"  try      readygate probe ws://{gate}/ws/chat",
         ]
     )

@@ -198,5 +198,10 @@ async def _settled(stage: Stage) -> None:
                 quiet = 0 if (await answer.json())["open"] else quiet + 1
 
 
+async def visit(stage: Stage) -> None:
+    """Come once more, as an ordinary client of the gate does, and have an answer."""
+    await _ask(_target(stage.gate_port, "chat"))
+
+
 def _target(port: int, path: str) -> Target:
     return parse_target(f"ws://127.0.0.1:{port}/ws/{path}")

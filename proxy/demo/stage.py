@@ -10,6 +10,7 @@ from proxy.demo.children import Child
 from proxy.demo.services import Service, free_port, price_service, session_store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 _ERROR = "ERROR"
@@ -20,6 +21,7 @@ class Stage:
     """An async context manager: on entry the gate runs; on exit everything of ours is ended.
 
     The backend is started and stopped as often as the play wants; its port stays. `gate_port` 0: a free one.
+    `environment` is added to the gate's.
     """
 
     policy: str
@@ -29,6 +31,7 @@ class Stage:
     backend_port: int = field(default_factory=free_port)
     sessions: Service = field(default_factory=session_store)
     prices: Service = field(default_factory=price_service)
+    environment: Mapping[str, str] = field(default_factory=dict)
     _backend: Child | None = None
     _gate: Child | None = None
 
@@ -56,12 +59,21 @@ class Stage:
         """End backend, gate and services."""
         await self._close()
 
+    @property
+    def page(self) -> str:
+        """Where the gate's live page is."""
+        return f"http://{self.admin}/"
+
     async def start_gate(self) -> None:
         """Start the gate, or start it anew, and wait until it listens; its ports stay."""
         if self._gate is not None:
             await self._gate.stop()
         self._gate = await Child.start(
-            "gate", self._gate_command(), ready="readygate listening on", error=_ERROR
+            "gate",
+            self._gate_command(),
+            ready="readygate listening on",
+            error=_ERROR,
+            env=self.environment,
         )
         await self._gate.until_ready()
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -77,6 +77,7 @@ def test_every_fault_fails_directly_and_is_served_through_the_gate() -> None:
     with demo("--once") as process:
         out, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, out
+    assert re.search(r"^live page: http://127\.0\.0\.1:\d+/$", out, re.MULTILINE), out
     assert time.monotonic() - began < 30
     table = {}
     for line in out.partition("through the gate\n")[2].splitlines()[1:]:
@@ -99,10 +100,12 @@ def test_it_stays_until_ctrl_c_and_leaves_no_process_behind(run) -> None:
     with demo() as process:
         until(process, "Still running")
         where = "\n".join(until(process, "try "))
-        gate, backend, admin = (
+        gate, backend, admin, page = (
             re.search(rf"{name} +http://(127\.0\.0\.1:\d+)", where)[1]
-            for name in ("gate", "backend", "admin")
+            for name in ("gate", "backend", "admin", "page")
         )
+        with urlopen(Request(f"http://{page}/", headers={"Accept": "text/html"})) as answer:
+            assert answer.read().startswith(b"<!doctype html>")
         for address in (gate, backend):
             with urlopen(f"http://{address}/ws/stats") as answer:
                 assert answer.status == 200
