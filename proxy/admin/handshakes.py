@@ -47,7 +47,7 @@ def handshake(one: Finished, unix_ms: float) -> Told:
         "status": report.status,
         "close_code": report.close_code,
         "limit": report.limit,
-        "error": handshake_error(report),
+        "error": handshake_error(report) or None,
         "ms": _ms(one.ended_ms - zero_ms),
         "open_ms": None if opened_ms is None else _ms(opened_ms - zero_ms),
         "first_reply_ms": _first_reply_ms(one, opened_ms),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from proxy.admin.events import Listener
-    from proxy.admin.state import AdminState, SessionSnapshot
+    from proxy.admin.state import AdminState, LegSnapshot, SessionSnapshot
     from proxy.telemetry.recent import Finished
     from proxy.telemetry.traces import HandshakeTrace
 
@@ -95,5 +95,25 @@ def all_of(state: AdminState, some: Iterable[Finished]) -> dict[str, object]:
 
 
 def session(one: SessionSnapshot) -> dict[str, object]:
-    """Return one session."""
-    return asdict(one) | {"age_s": round(one.age_s, 3)}
+    """Return one session. Field by field: `asdict` takes five times as long, and there are many."""
+    return {
+        "id": one.id,
+        "route": one.route,
+        "path": one.path,
+        "client_address": one.client_address,
+        "age_s": round(one.age_s, 3),
+        "client": _leg(one.client),
+        "upstream": _leg(one.upstream),
+        "redials": one.redials,
+        "trace_id": one.trace_id,
+    }
+
+
+def _leg(leg: LegSnapshot) -> dict[str, object]:
+    return {
+        "state": leg.state,
+        "messages": leg.messages,
+        "bytes": leg.bytes,
+        "early_bytes": leg.early_bytes,
+        "unsent_bytes": leg.unsent_bytes,
+    }

@@ -37,8 +37,9 @@ async def ordinary_day(gate: mix.Address) -> list[wire.Wire]:
     """Most are served at once; some are slow, some are turned away, some leave, some never answer pings."""
     dice, staying = random.Random(7), []
     rare = ["slow", "greet", "crash", "slow", "mute", "announce", "denied", "left", "greet", "late", "mute"]
+    kinds = [kind for each in (*rare, *rare) for kind in (each, *["echo"] * dice.randrange(5))]
     for number, kind in enumerate(
-        kind for each in (*rare, *rare, *rare[:4]) for kind in (each, *["echo"] * dice.randrange(4))
+        [*kinds, "mute", "left", "echo", "late", "announce", "crash", "echo", "denied"]
     ):
         match kind:
             case "slow":
@@ -72,8 +73,6 @@ async def take(admin_port: int, folder: Path) -> None:
                     await page.wait_for_timeout(600)
                     await page.screenshot(path=folder / "page-detail.png")
                 else:
-                    await page.locator("#tab-sessions").click()
-                    await page.screenshot(path=folder / "page-sessions.png")
                     await page.locator("#tab-windows").click()
                     await page.wait_for_timeout(1200)
                     await page.screenshot(path=folder / "page-windows.png")
