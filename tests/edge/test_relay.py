@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -35,13 +36,17 @@ class Nobody:
 
 
 class Trace:
-    """Takes the report of a finished session."""
+    """Takes the report of a finished session, and when the upstream first replied."""
 
     def __init__(self) -> None:
+        self.replies: list[float] = []
         self.report: asyncio.Future[SessionReport] = asyncio.get_running_loop().create_future()
 
     def finish(self, report: SessionReport, _: float) -> None:
         self.report.set_result(report)
+
+    def replied(self, at_ms: float) -> None:
+        self.replies.append(at_ms)
 
 
 class Open:
@@ -51,6 +56,7 @@ class Open:
         self.client, self.upstream = client, upstream
         self.joined = joined
         self.report = trace.report
+        self.replies = trace.replies
 
 
 async def leg(role: Role) -> tuple[Held, Peer]:
@@ -148,6 +154,25 @@ def test_bytes_go_through_as_they_came_both_ways_at_once(spliced, run_on_both):
             session.upstream.send(down)
             assert await session.upstream.exactly(len(up)) == up
             assert await session.client.exactly(len(down)) == down
+
+    run_on_both(main())
+
+
+def test_the_upstreams_first_message_is_told_once_and_a_pong_is_none(run_on_both):
+    async def main():
+        async with opened() as session:
+            session.upstream.send(frame(PONG, b""))
+            await session.client.exactly(2)
+            assert session.replies == []
+            began_ms = time.monotonic() * 1000
+            for word in ("first", "second"):
+                session.upstream.say(word)
+                await session.client.exactly(len(said(word, masked=False)))
+            session.joined.time_replies()  # it is timed anew now and then
+            session.upstream.say("third")
+            await session.client.exactly(len(said("third", masked=False)))
+            (replied_ms,) = session.replies
+            assert began_ms <= replied_ms <= time.monotonic() * 1000
 
     run_on_both(main())
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+from pathlib import Path
 from urllib.request import urlopen
 
+import aiohttp
 import pytest
 
+from tests.admin.serving import events
 from tests.backends import front, launch, wire
 from tests.page import mix
 
@@ -79,6 +84,33 @@ def test_workers_tell_of_their_handshakes_together(run):
         handshakes = run(main(front_gate))
     assert [one["path"] for one in handshakes] == [f"/echo?{number}" for number in range(4)]
     assert {one["worker"] for one in handshakes} <= {1, 2}
+
+
+def test_a_page_is_told_which_worker_is_gone_and_that_another_has_taken_its_place(run):
+    async def main(front_gate):
+        (worker, *_) = map(
+            int, Path(f"/proc/{front_gate.pid}/task/{front_gate.pid}/children").read_text().split()
+        )
+        async with (
+            aiohttp.ClientSession(f"http://127.0.0.1:{front_gate.admin_port}") as admin,
+            admin.get("/page/events") as answer,
+        ):
+            stream, told_of = events(answer), []
+            while True:
+                kind, data = await anext(stream)
+                if kind in {"hello", "gone"}:
+                    told_of.append((kind, data["worker"]))
+                    if len(told_of) == 2:
+                        os.kill(worker, signal.SIGKILL)
+                if ("gone", told_of[-1][1] if told_of else 0) in told_of and told_of[-1][0] == "hello":
+                    return told_of
+
+    with launch.flaky() as backend, front.gate(backend.url, workers="2") as front_gate:
+        first, second, gone, *more, back = run(main(front_gate))
+    assert {first, second} == {("hello", 1), ("hello", 2)}
+    assert gone[0] == "gone"
+    assert back == ("hello", gone[1])
+    assert set(more) <= {gone}
 
 
 def test_a_trace_url_without_a_place_for_the_trace_is_refused():
