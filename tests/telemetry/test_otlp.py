@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from typing import Self
@@ -15,7 +16,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, M
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 
-from proxy.telemetry import Telemetry
+from proxy.telemetry import Telemetry, exporters
 from proxy.telemetry.spans import resource
 from tests.telemetry.reports import PARENT_ID, START_MS, TRACE_ID, TRACEPARENT, closed, open_session, request
 
@@ -230,3 +231,18 @@ def test_grpc_is_used_when_asked_for(environ):
     assert made.recorder.on
     assert any("OtelBatchSpan" in thread.name for thread in threading.enumerate())
     made.shutdown(1)
+
+
+@pytest.mark.parametrize("compression", ["none", "", "gzip"])
+def test_grpc_takes_each_compression_of_the_specification(environ, caplog, compression):
+    """The SDK's exporter knows of gzip only."""
+    settings = environ(
+        OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
+        OTEL_EXPORTER_OTLP_COMPRESSION=compression,
+    )
+    (spans,), (metrics,) = exporters.span_exporters(settings), exporters.metric_readers(settings)
+    assert not caplog.records
+    spans.shutdown()
+    with contextlib.suppress(Exception):  # nobody listens
+        metrics.shutdown(10)
