@@ -451,7 +451,7 @@ class Session:
 
     def _departed(self) -> None:
         assert self._departing is not None
-        self._shared.telemetry.metrics.departed(self._departing.facts(), "early")
+        self._shared.telemetry.metrics.departed(self._departing.facts(), "early", self.route.pattern)
         self._departing.leg.release()
         self._departing = None
         self._upstream = None

@@ -187,6 +187,9 @@ class _Watched:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
+    def ready(self) -> int:
+        return int(not self._shared.draining)
+
     def early_bytes(self) -> int:
         return self._shared.early.bytes
 

@@ -19,6 +19,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from proxy.core.report import StageOutcome
 from proxy.telemetry import prometheus
 from proxy.telemetry.histogram import SCOPE, Histogram, join
+from proxy.telemetry.spans import revision
 from proxy.telemetry.tally import OTHER, Tally
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class OpenSession(Protocol):
 class Watched(Protocol):
     """What is read when somebody collects, maybe on another thread. Widths and times in ms."""
 
+    def ready(self) -> int:
+        """Whether new sessions are welcome: 1, or 0."""
+
     def early_bytes(self) -> int:
         """Early bytes that are held now."""
 
@@ -80,6 +84,7 @@ class Metrics:
             "Further tries at the upstream leg, by what ended the try before.",
             "{try}",
             "cause",
+            "route",
         )
         self._closed = self._counter(
             "readygate.sessions.closed",
@@ -87,6 +92,7 @@ class Metrics:
             "{session}",
             "code",
             "side",
+            "route",
         )
         self._messages = self._counter(
             "readygate.messages",
@@ -108,6 +114,7 @@ class Metrics:
             "Upstreams let go after their client had left, by how it left.",
             "{session}",
             "reason",
+            "route",
         )
         self._discarded = self._counter(
             "readygate.departure.discarded",
@@ -152,9 +159,14 @@ class Metrics:
         )
         self._active = self._gauge("readygate.sessions.active", "Sessions now open.", "{session}")
         build = self._gauge(
-            "readygate.build.info", "Build of this process, always 1.", "", "version", "python"
+            "readygate.build.info",
+            "Build and revision of this process, always 1.",
+            "",
+            "version",
+            "python",
+            "revision",
         )
-        build.add(1, version, platform.python_version())
+        build.add(1, version, platform.python_version(), revision(resource))
         self._duration = Histogram(
             "readygate.handshake.duration",
             "From the upgrade request to the open gate, or to the refusal.",
@@ -171,6 +183,7 @@ class Metrics:
             "leg",
             "stage",
             "outcome",
+            "route",
         )
         self._http_duration = Histogram(
             "readygate.http.duration",
@@ -229,9 +242,9 @@ class Metrics:
         for stage in report.stages:
             if stage.outcome is not StageOutcome.SKIPPED:
                 took_s = (stage.ended_ms - stage.started_ms) / 1000
-                self._stages.record(took_s, stage.role, stage.stage, stage.outcome)
+                self._stages.record(took_s, stage.role, stage.stage, stage.outcome, route)
         for cause in report.redials:
-            self._redials.add(1, cause)
+            self._redials.add(1, cause, route)
 
     def session_opened(self, session: OpenSession) -> None:
         """Count a session as active, and what is said in it, until `session_closed`."""
@@ -239,10 +252,10 @@ class Metrics:
         with self._closing:
             self._open.add(session)
 
-    def session_closed(self, session: OpenSession, report: SessionReport) -> None:
-        """Count a closed session by code and side, and what was said in it."""
+    def session_closed(self, session: OpenSession, report: SessionReport, route: str) -> None:
+        """Count a closed session by code, side and route, and what was said in it."""
         self._active.add(-1)
-        self._closed.add(1, _code(report), report.ended_by)
+        self._closed.add(1, _code(report), report.ended_by, route)
         with self._closing:
             self._open.discard(session)
             for sender, traffic in (("client", report.client), ("upstream", report.upstream)):
@@ -250,7 +263,7 @@ class Metrics:
                 self._messages.add(traffic.binary_messages, sender, "binary")
                 self._traffic.add(traffic.bytes, sender)
         if report.departure is not None:
-            self.departed(report.departure, report.reason)
+            self.departed(report.departure, report.reason, route)
 
     def _messages_now(self) -> dict[tuple[str, ...], int]:
         """Return messages of closed sessions and, so far, of open ones. It never falls."""
@@ -272,9 +285,9 @@ class Metrics:
             )
         return told
 
-    def departed(self, departure: DepartureFacts, reason: str) -> None:
+    def departed(self, departure: DepartureFacts, reason: str, route: str) -> None:
         """Count an upstream that was let go after its client had left, and what it said meanwhile."""
-        self._departures.add(1, reason)
+        self._departures.add(1, reason, route)
         self._discarded.add(departure.discarded_messages)
 
     def http_request(self, status: int, duration_s: float) -> None:
@@ -305,6 +318,7 @@ class Metrics:
 
     def watch(self, watched: Watched) -> None:
         """Tell from now on what this says. Call it once."""
+        self._observe("readygate.ready", "", "Whether new sessions are welcome: 1, or 0.", watched.ready)
         self._observe("readygate.early.bytes", "By", "Early bytes now held.", watched.early_bytes)
         self._observe("readygate.tasks", "{task}", "Tasks of the event loop now.", watched.tasks)
         gauge = self._meter.create_observable_gauge

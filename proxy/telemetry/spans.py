@@ -169,7 +169,24 @@ class _Resource(Resource):
         return self._hash
 
 
+# What Cloud Run (and Knative) tell a container of itself, by OpenTelemetry's names for it.
+_PLATFORM = {"faas.name": "K_SERVICE", "faas.version": "K_REVISION"}
+
+
 def resource(environ: Mapping[str, str]) -> Resource:
-    """Return the resource from OTEL_SERVICE_NAME (default `readygate`) and OTEL_RESOURCE_ATTRIBUTES."""
-    named = environ.get("OTEL_SERVICE_NAME") or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    return _Resource(Resource.create({} if named else {"service.name": "readygate"}))
+    """Return the resource from OTEL_SERVICE_NAME (default `readygate`) and OTEL_RESOURCE_ATTRIBUTES.
+
+    On Cloud Run it has the service and its revision, too, unless the user names these attributes.
+    """
+    theirs = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    ours = {"service.name": "readygate"}
+    ours |= {key: value for key, name in _PLATFORM.items() if (value := environ.get(name))}
+    if environ.get("OTEL_SERVICE_NAME"):
+        del ours["service.name"]
+    return _Resource(Resource.create({key: ours[key] for key in ours if f"{key}=" not in theirs}))
+
+
+def revision(resource: Resource) -> str:
+    """Return which revision this is, by its resource: `service.version` or Cloud Run's; "" for unknown."""
+    told = resource.attributes.get("service.version") or resource.attributes.get("faas.version")
+    return str(told or "")

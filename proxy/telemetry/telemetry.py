@@ -97,7 +97,7 @@ class Telemetry:
 
     def session_finished(self, trace: SessionTrace, report: SessionReport, ms: float) -> None:
         """Count, log and tell a closed session; called by its trace."""
-        self.metrics.session_closed(trace, report)
+        self.metrics.session_closed(trace, report, trace.handshake.subject.route)
         if self.listeners or _log.isEnabledFor(logging.INFO):
             fields = summary.of_session(trace, report, ms)
             _log.info("session closed", extra={"fields": fields, "sampled": trace.sampled})

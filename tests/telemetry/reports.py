@@ -82,8 +82,12 @@ class Held:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.welcome = 1
         self.windows: dict[tuple[str, str], float] = {("*", "upstream"): 25.0}
         self.quiets = {"*": 50.0}
+
+    def ready(self) -> int:
+        return self.welcome
 
     def early_bytes(self) -> int:
         return self.bytes

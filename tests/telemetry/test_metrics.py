@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import re
 import threading
 
+import pytest
 from opentelemetry.sdk.resources import Resource
 
 from proxy.core.frames import TEXT, FrameWalker, frame
@@ -9,6 +12,7 @@ from proxy.core.plan import Role, Stage
 from proxy.core.report import Outcome, StageOutcome
 from proxy.telemetry import DepartureFacts, SessionReport, Traffic
 from proxy.telemetry.metrics import Metrics, Tally
+from proxy.telemetry.spans import resource
 from tests.telemetry.reports import (
     START_MS,
     Held,
@@ -33,8 +37,8 @@ def test_a_handshake_is_pending_then_counted_by_outcome_route_and_policy():
     told = lines(made.metrics)
     assert "readygate_handshakes_pending 0" in told
     assert 'readygate_handshakes_total{outcome="failed",route="/ws/**",policy="production"} 1' in told
-    assert 'readygate_redials_total{cause="refused"} 2' in told
-    assert 'readygate_redials_total{cause="status_503"} 1' in told
+    assert 'readygate_redials_total{cause="refused",route="/ws/**"} 2' in told
+    assert 'readygate_redials_total{cause="status_503",route="/ws/**"} 1' in told
 
 
 def test_durations_fall_into_cumulative_buckets_in_seconds():
@@ -61,7 +65,7 @@ def test_a_session_is_active_then_counted_by_code_and_side_with_its_traffic():
     session.finish(SessionReport("upstream", 1014, None, *said), START_MS + 99)
     told = lines(made.metrics)
     assert "readygate_sessions_active 0" in told
-    assert 'readygate_sessions_closed_total{code="1006",side="upstream"} 1' in told
+    assert 'readygate_sessions_closed_total{code="1006",side="upstream",route="/ws/**"} 1' in told
     assert 'readygate_messages_total{sender="client",type="binary"} 1' in told
     assert 'readygate_traffic_bytes_total{sender="upstream"} 5000' in told
     assert "readygate_departure_discarded_total 2" in told
@@ -103,7 +107,7 @@ def test_what_peers_choose_cannot_make_endless_series():
         open_session(made)[1].finish(closed("upstream", 1000, code), START_MS + 99)
     series = [line for line in lines(made.metrics) if line.startswith("readygate_sessions_closed_total{")]
     assert len(series) <= 1001
-    assert 'readygate_sessions_closed_total{code="other",side="other"} 1000' in series
+    assert 'readygate_sessions_closed_total{code="other",side="other",route="other"} 1000' in series
 
 
 def test_of_the_close_codes_that_a_client_chose_only_the_range_is_told():
@@ -115,13 +119,13 @@ def test_of_the_close_codes_that_a_client_chose_only_the_range_is_told():
         open_session(made)[1].finish(closed(by, code, code), START_MS + 99)
     told = {line for line in lines(made.metrics) if line.startswith("readygate_sessions_closed_total{")}
     assert told == {
-        'readygate_sessions_closed_total{code="1001",side="client"} 1',
-        'readygate_sessions_closed_total{code="3xxx",side="client"} 1',
-        'readygate_sessions_closed_total{code="4xxx",side="client"} 2',
-        'readygate_sessions_closed_total{code="other",side="client"} 2',
-        'readygate_sessions_closed_total{code="4401",side="upstream"} 1',
-        'readygate_sessions_closed_total{code="other",side="upstream"} 1',
-        'readygate_sessions_closed_total{code="1012",side="gate"} 1',
+        'readygate_sessions_closed_total{code="1001",side="client",route="/ws/**"} 1',
+        'readygate_sessions_closed_total{code="3xxx",side="client",route="/ws/**"} 1',
+        'readygate_sessions_closed_total{code="4xxx",side="client",route="/ws/**"} 2',
+        'readygate_sessions_closed_total{code="other",side="client",route="/ws/**"} 2',
+        'readygate_sessions_closed_total{code="4401",side="upstream",route="/ws/**"} 1',
+        'readygate_sessions_closed_total{code="other",side="upstream",route="/ws/**"} 1',
+        'readygate_sessions_closed_total{code="1012",side="gate",route="/ws/**"} 1',
     }
 
 
@@ -135,10 +139,10 @@ def test_stages_of_every_try_are_timed_by_leg_and_outcome_and_skipped_ones_are_n
     made.handshake(request(), START_MS).finish(report(stages=stages), START_MS + 90)
     told = lines(made.metrics)
     name = "readygate_stage_duration_seconds"
-    proved = 'leg="upstream",stage="validation",outcome="proved"'
+    proved = 'leg="upstream",stage="validation",outcome="proved",route="/ws/**"'
     assert f'{name}_bucket{{{proved},le="0.001"}} 0' in told
     assert f'{name}_bucket{{{proved},le="0.002"}} 1' in told
-    assert f'{name}_sum{{leg="upstream",stage="validation",outcome="expired"}} 0.075' in told
+    assert f'{name}_sum{{leg="upstream",stage="validation",outcome="expired",route="/ws/**"}} 0.075' in told
     assert not [line for line in told if "skipped" in line]
 
 
@@ -207,6 +211,33 @@ def test_how_late_the_event_loop_is_is_a_histogram():
     assert 'readygate_event_loop_lag_seconds_bucket{le="0.001"} 1' in told
     assert 'readygate_event_loop_lag_seconds_bucket{le="10"} 2' in told
     assert "readygate_event_loop_lag_seconds_count 3" in told
+
+
+def test_whether_new_sessions_are_welcome_is_told():
+    made = telemetry()
+    held = Held()
+    made.metrics.watch(held)
+    assert {"# TYPE readygate_ready gauge", "readygate_ready 1"} <= lines(made.metrics)
+    held.welcome = 0
+    assert "readygate_ready 0" in lines(made.metrics)
+
+
+@pytest.mark.parametrize(
+    ("environ", "revision"),
+    [
+        ({"K_SERVICE": "chat", "K_REVISION": "chat-00007-abc"}, "chat-00007-abc"),
+        ({"K_REVISION": "chat-00007-abc", "OTEL_RESOURCE_ATTRIBUTES": "service.version=v7"}, "v7"),
+        ({"K_REVISION": "chat-00007-abc", "OTEL_RESOURCE_ATTRIBUTES": "faas.version=mine"}, "mine"),
+        ({}, ""),
+    ],
+)
+def test_the_revision_is_a_label_of_the_build(monkeypatch, environ, revision):
+    for name in ("OTEL_RESOURCE_ATTRIBUTES", "K_SERVICE", "K_REVISION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    told = Metrics(resource(os.environ), "1").prometheus()
+    assert re.search(rf'^readygate_build_info{{.*revision="{revision}"}} 1$', told, re.MULTILINE)
 
 
 def test_a_tally_adds_up_by_key():
