@@ -47,6 +47,8 @@ def handshake(one: Finished, unix_ms: float) -> Told:
         "status": report.status,
         "close_code": report.close_code,
         "limit": report.limit,
+        "guard": report.guard,
+        "auth": report.auth,
         "error": handshake_error(report) or None,
         "ms": _ms(one.ended_ms - zero_ms),
         "open_ms": None if opened_ms is None else _ms(opened_ms - zero_ms),

@@ -11,10 +11,12 @@ import pytest
 from aiohttp import web
 
 from proxy.admin import AdminAccess, build
-from tests.admin.test_admin import State
+from proxy.admin.files import CONTENT_POLICY
+from tests.admin.serving import State
 
 TOKEN = "correct-horse-battery-staple"
-CLOSED = ["/", "/metrics", "/sessions", "/policy", "/events", "/nothing"]
+STREAMS = ["/events", "/page/events"]
+CLOSED = ["/", "/metrics", "/sessions", "/handshakes", "/policy", "/page/main.js", "/nothing", *STREAMS]
 HEALTH = ["/livez", "/readyz", "/startupz"]
 FAR = AdminAccess(TOKEN, frozenset({"gate.internal", "*.ops.example"}), addresses=True)
 
@@ -35,12 +37,12 @@ async def served(access: AdminAccess):
 
 
 def fetch(run, path: str, access: AdminAccess, **headers: str):
-    """Status, headers and text of an answer; of `/events` only its start."""
+    """Status, headers and text of an answer; of a stream only its start."""
     told = {name.replace("_", "-"): value for name, value in headers.items()}
 
     async def main():
         async with served(access) as client, client.get(path, headers=told) as answer:
-            streams = path == "/events" and answer.status == 200
+            streams = path in STREAMS and answer.status == 200
             return answer.status, answer.headers, "" if streams else await answer.text()
 
     return run(main())
@@ -75,7 +77,7 @@ def test_health_is_answered_to_everybody(run, path):
         basic("a", TOKEN).replace("Basic", "BASIC"),
     ],
 )
-@pytest.mark.parametrize("path", ["/sessions", "/events"])
+@pytest.mark.parametrize("path", ["/", "/page/main.js", "/sessions", *STREAMS])
 def test_with_the_token_everything_is_told_however_it_is_shown(run, path, shown):
     assert fetch(run, path, FAR, Authorization=shown)[0] == 200
 
@@ -164,7 +166,9 @@ def test_no_answer_may_be_read_embedded_or_framed_by_another_site(run, path, acc
     assert not [name for name in headers if name.lower().startswith("access-control-")]
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
-    assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+    of_page = path == "/page/main.js" and access is not FAR
+    assert headers["Content-Security-Policy"] == (CONTENT_POLICY if of_page else "frame-ancestors 'none'")
+    assert "frame-ancestors 'none'" in CONTENT_POLICY
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Cache-Control"] == "no-store"

@@ -134,6 +134,22 @@ def test_a_try_that_failed_says_why_and_one_cut_short_says_so_too():
     assert "s3cr3t" not in json.dumps(told)
 
 
+def test_the_check_of_a_token_is_a_step_and_says_what_was_wrong_with_it():
+    recorded = telemetry()
+    for outcome in ("accepted", "signature"):
+        trace = recorded.handshake(request(), START_MS)
+        trace.auth_ended(START_MS, START_MS + 0.5, "cookie", "ES256", outcome)
+        trace.finish(report(Outcome.REJECTED, 401, auth="signature", stages=()), START_MS + 1)
+    good, bad = (handshake(one, 0.0) for one in recorded.recent)
+    assert [(step["leg"], step["name"], step["outcome"], step["error"]) for step in good["steps"]] == [
+        ("guard", "auth", "done", None)
+    ]
+    assert [(step["end_ms"], step["outcome"], step["error"]) for step in bad["steps"]] == [
+        (0.5, "failed", "signature")
+    ]
+    assert bad["auth"] == "signature"
+
+
 def test_of_very_many_tries_the_first_and_the_last_are_kept():
     recorded = telemetry()
     trace = recorded.handshake(request(), START_MS)

@@ -280,3 +280,44 @@ def test_a_client_that_never_answers_pings_is_unproven_and_says_why(stage):
     text = stage.run(main())
     assert "unproven" in text
     assert "client validation: no pong within 75.0 ms" in text
+
+
+def test_with_an_admin_token_a_browser_asks_its_user_and_page_and_stream_come(stage):
+    token = "correct-horse-battery-staple"
+
+    async def main(gate):
+        async with stage.page(gate, http_credentials={"username": "anyone", "password": token}) as page:
+            client = await mix.talk((gate.host, gate.port), "/echo?who=let-in")
+            await row(page, "who=let-in").wait_for()
+            await client.leave()
+        async with (
+            aiohttp.ClientSession(f"http://127.0.0.1:{gate.admin_port}") as stranger,
+            stranger.get("/page/main.js") as answer,
+        ):
+            return answer.status
+
+    with front.gate(stage.backend.url, env={"READYGATE_ADMIN_TOKEN": token}) as gate:
+        assert stage.run(main(gate)) == 401
+
+
+def test_a_token_that_is_refused_is_a_bar_and_a_reason(stage):
+    policy = """\
+extends: production
+guard:
+  jwt: {algorithms: [HS256], keys: [{kind: secret, env: PAGE_SECRET}], sources: [{from: authorization}]}
+"""
+
+    async def main(gate):
+        async with stage.page(gate) as page:
+            await mix.turned_away((gate.host, gate.port), "/echo?who=nobody")
+            refused = row(page, "who=nobody")
+            await refused.wait_for()
+            told = await refused.inner_text()
+            spoken = await refused.get_by_role("img").get_attribute("aria-label")
+            return told, spoken
+
+    with front.gate(stage.backend.url, policy, env={"PAGE_SECRET": "0123456789abcdef" * 2}) as gate:
+        told, spoken = stage.run(main(gate))
+    assert "token: missing" in told
+    assert spoken.startswith("guard auth ")
+    assert spoken.endswith("missing")

@@ -2,7 +2,7 @@
 
 import { bytes, el, ms, plural, tally, words } from "./text.js";
 
-export const KINDS = ["connect", "upgrade", "accept", "propagation", "validation", "stabilization", "announcement"];
+export const KINDS = ["auth", "connect", "upgrade", "accept", "propagation", "validation", "stabilization", "announcement"];
 const OPENED = new Set(["ready", "ready_unproven"]);
 const PERCENT = 100;
 
@@ -50,7 +50,7 @@ export function lanes(one, scale) {
   for (const step of one.steps) {
     if (step.outcome === "skipped" || step.name === "flush") continue;
     if (isRedial(step, ended)) upstream.append(place(el("span", { class: "step wait" }), ended, step.start_ms, scale));
-    (step.leg === "client" ? client : upstream).append(bar(step, scale));
+    (step.leg === "upstream" ? upstream : client).append(bar(step, scale));
     if (step.leg === "upstream") ended = Math.max(ended, step.end_ms);
   }
   const all = el("span", { class: "lanes", role: "img", "aria-label": spoken(one) }, upstream, client);
@@ -82,6 +82,8 @@ export function label(step) {
 export function reason(one) {
   const redialled = one.redials ? `${tally(one.redial_causes)}` : "";
   if (one.limit) return `limit ${one.limit}: refused with ${one.status}`;
+  if (one.guard) return `guard ${one.guard}: refused with ${one.status}`;
+  if (one.auth) return `token: ${words(one.auth)}`;
   if (one.outcome === "abandoned") return redialled ? `the client left; before that ${redialled}` : "the client left";
   if (one.outcome === "timeout") return `not ready in time${redialled ? `: ${redialled}` : unready(one)}`;
   if (one.outcome === "failed" || one.outcome === "rejected") return failure(one, redialled);
