@@ -38,8 +38,6 @@ _ENDPOINTS = {
     "/policy": "the effective policy, as YAML",
     "/events": "handshakes and sessions as they end, server-sent events",
 }
-
-
 STREAM = "/page/events"
 
 
@@ -79,7 +77,7 @@ class _Admin:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
-        if path not in _ENDPOINTS and not is_of_page(path):
+        if path not in _ENDPOINTS and path not in self._streams and not is_of_page(path):
             return refusal(HTTPStatus.NOT_FOUND, f"the admin listener has {', '.join(_ENDPOINTS)}")
         if request.method not in _ALLOWED:
             refused = refusal(HTTPStatus.METHOD_NOT_ALLOWED)
@@ -87,7 +85,7 @@ class _Admin:
             return refused
         if path in self._streams:
             return await self._events(request, self._streams[path])
-        if path == "/" or path.startswith(PREFIX):
+        if path == "/" or is_of_page(path):
             return page(request)
         name = path.removeprefix("/")
         if name in HEALTH_NAMES:
@@ -117,8 +115,8 @@ class _Admin:
 
 
 def is_of_page(path: str) -> bool:
-    """Whether the live page has such a file, or such a stream."""
-    return path == STREAM or (path.startswith(PREFIX) and page_file(path.removeprefix(PREFIX)) is not None)
+    """Whether the live page has such a file."""
+    return path.startswith(PREFIX) and page_file(path.removeprefix(PREFIX)) is not None
 
 
 def page(request: web.BaseRequest) -> web.Response:

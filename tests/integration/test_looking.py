@@ -86,6 +86,25 @@ def test_workers_tell_of_their_handshakes_together(run):
     assert {one["worker"] for one in handshakes} <= {1, 2}
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_page_and_stream_of_workers_are_behind_the_admin_token(run, method):
+    token = "correct-horse-battery-staple"
+
+    async def main(port):
+        statuses = {}
+        for shown in ({}, {"Authorization": aiohttp.encode_basic_auth("anyone", token)}):
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=shown) as admin:
+                for path in ("/", "/page/main.js", "/page/events", "/handshakes"):
+                    async with admin.request(method, path) as answer:
+                        statuses.setdefault(path, []).append(answer.status)
+        return statuses
+
+    env = {"READYGATE_ADMIN_TOKEN": token}
+    with front.gate("http://127.0.0.1:9", env=env, workers="2") as front_gate:
+        statuses = run(main(front_gate.admin_port))
+    assert set(map(tuple, statuses.values())) == {(401, 200)}
+
+
 def test_a_page_is_told_which_worker_is_gone_and_that_another_has_taken_its_place(run):
     async def main(front_gate):
         (worker, *_) = map(
