@@ -1,4 +1,8 @@
-"""One siege: the same sessions alone, then among hostile connections, then alone again."""
+"""One siege: the same sessions alone, then among hostile connections, then alone again.
+
+A few more speak to the backend directly: the attack's good requests and echoes keep it busy, too, and the
+machine, and what that costs is not the gate's doing.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ routes:
     limits: {message_bytes: 65536}
 """
 WARM_UP_S = 3.0
+DIRECT = 20
 MOST_RATIO = 3.0
 MOST_GROWTH_KB = 128 * 1024
 LEFT_KB = 32 * 1024
@@ -80,38 +85,47 @@ class Siege:
 
     async def _run(self, gate: launch.Server, backend: launch.Server) -> None:
         honest = Sessions((gate.host, gate.port), self.sessions)
-        await honest.open()
+        direct = Sessions((backend.host, backend.port), DIRECT)
+        for each in (honest, direct):
+            await each.open()
         await asyncio.sleep(WARM_UP_S)
-        quiet_s = await self._quiet(honest)
+        quiet_s = await self._quiet(honest, direct)
         self.readings["before"] = await read(gate)
         honest.begin()
+        direct.begin()
         watching = asyncio.create_task(self._watch(gate))
         cpu_s, waited_s = process.cpu_s(gate.pid), waited(gate.pid)
-        self.ends = await self._attack(gate, honest)
+        self.ends = await self._attack(gate, honest, direct)
         watching.cancel()
         self.cpu_s, self.waited_s = process.cpu_s(gate.pid) - cpu_s, waited(gate.pid) - waited_s
         after = await given_back(gate, self.readings["before"], self._left)
         self.readings["after"] = after
-        self.phases["quiet"] = Phase.of(quiet_s + await self._quiet(honest))
+        again_s = await self._quiet(honest, direct)
+        self.phases["quiet"] = Phase.of(quiet_s[0] + again_s[0])
+        self.phases["direct, quiet"] = Phase.of(quiet_s[1] + again_s[1])
         self.backend = json.loads(await _body((backend.host, backend.port), "/counts"))
-        await honest.leave()
+        for each in (honest, direct):
+            await each.leave()
         self.lost = honest.lost
         self._judge(after)
 
-    async def _quiet(self, honest: Sessions) -> list[float]:
+    async def _quiet(self, honest: Sessions, direct: Sessions) -> tuple[list[float], list[float]]:
         """Return what the honest measure when nobody else is there, for half of the quiet time."""
         honest.begin()
+        direct.begin()
         await asyncio.sleep(self.quiet_s / 2)
-        return honest.times_s
+        return honest.times_s, direct.times_s
 
-    async def _attack(self, gate: launch.Server, honest: Sessions) -> dict[str, dict[str, int]]:
+    async def _attack(
+        self, gate: launch.Server, honest: Sessions, direct: Sessions
+    ) -> dict[str, dict[str, int]]:
         """Let the attacker loose; the echoes count while it opens connections."""
         words = [str(gate.port), str(self.connections), str(self.seconds), self.seed]
         command = [sys.executable, "-m", "tests.hostile.attacker", *words]
         attacker = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, cwd=launch.ROOT, env=launch.environment()
         )
-        under_attack = asyncio.get_running_loop().call_later(self.seconds, self._attacked, honest)
+        under_attack = asyncio.get_running_loop().call_later(self.seconds, self._attacked, honest, direct)
         try:
             async with asyncio.timeout(self.seconds * 2 + 60):
                 told, _ = await attacker.communicate()
@@ -124,9 +138,10 @@ class Siege:
                 attacker.kill()
         return json.loads(told) if told else {}
 
-    def _attacked(self, honest: Sessions) -> None:
+    def _attacked(self, honest: Sessions, direct: Sessions) -> None:
         """Note what the honest have measured; what is left to come are ends."""
         self.phases["under attack"] = Phase.of(honest.times_s)
+        self.phases["direct, attacked"] = Phase.of(direct.times_s)
 
     async def _watch(self, gate: launch.Server) -> None:
         """Note the most memory and descriptors."""
@@ -144,15 +159,18 @@ class Siege:
 
     @property
     def ratio(self) -> float:
-        quiet, attacked = self.phases["quiet"], self.phases["under attack"]
-        return attacked.p99_ms / quiet.p99_ms
+        """How much slower the honest were than without attack, or without gate, whichever is slower."""
+        yardstick = max(self.phases[name].p99_ms for name in ("quiet", "direct, attacked"))
+        return self.phases["under attack"].p99_ms / yardstick
 
     def _judge(self, after: Reading) -> None:
         before = self.readings["before"]
         self.wrong += [f"lost: {what}" for what in self.lost]
         self.wrong += self._left(before, after)
         if "under attack" in self.phases and not self.ratio <= MOST_RATIO:
-            self.wrong.append(f"p99 is {self.ratio:.1f} times that of the quiet time, {MOST_RATIO:g} at most")
+            self.wrong.append(
+                f"p99 is {self.ratio:.1f} times what it may be compared with, {MOST_RATIO:g} at most"
+            )
         if self.peak_kb > before.rss_kb + MOST_GROWTH_KB:
             self.wrong.append(f"{self.peak_kb} KB resident at most, {before.rss_kb} before")
         opened = sum(sum(kind.values()) for kind in self.ends.values())
