@@ -113,7 +113,7 @@ def test_a_bad_file_is_one_error_with_all_its_problems_and_the_old_policy_stays(
         assert entry["problems"][1].startswith(f"{policy}:2: limits.idle_s: found ")
         await reloads(gate, "refused", 1)
         new = await opened(gate, 5)
-        await alive(old)
+        await alive(old + new)
         assert await lost_codes(old + new, backend) == {4001}
         policy.lost_code(4001)
         hang_up(gate)
@@ -171,7 +171,7 @@ def test_a_watched_policy_is_loaded_again_without_a_signal(run, backend, policy,
         policy.says("nonsense: 1\n")
         await told(gate, "policy refused")
         new = await opened(gate, 5)
-        await alive(old)
+        await alive(old + new)
         assert await lost_codes(new, backend) == {4002}
         await ended(old + new)
 
