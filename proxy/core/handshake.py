@@ -1,4 +1,4 @@
-"""The handshake of one session: both legs, events in, commands out .
+"""The handshake of one session: both legs, events in, commands out.
 
 `Handshake.feed` takes one event and returns the commands that follow from it. It dials, redials, runs the
 stages of both legs, holds what either side says too early, and decides: open the gate, refuse the client,
