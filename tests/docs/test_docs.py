@@ -401,7 +401,8 @@ def test_the_table_of_abuse_names_tests_that_exist_and_every_test_of_its_room():
     (page,) = [page for page in PAGES if re.search(rf"^#+ {heading}$", page.read_text(), re.MULTILINE)]
     told = {word for row in rows(section(page, heading)) for word in words(row[-1])}
     assert told <= names_of_tests(ROOT / "tests")
-    assert names_of_tests(ROOT / "tests" / "hostile") <= told
+    own = names_of_tests(ROOT / "tests" / "hostile" / "instruments")  # the room's tests of its own tools
+    assert names_of_tests(ROOT / "tests" / "hostile") - own <= told
 
 
 # -- rooms --------------------------------------------------------------------------------------------------
