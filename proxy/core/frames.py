@@ -31,6 +31,7 @@ _KIND: Final = tuple(first & 0x0F if first & 0x8F in (0x81, 0x82) else 0 for fir
 _WHOLE: Final = tuple(
     (second & 0x7F) + (6 if second & 0x80 else 2) if second & 0x7F < 126 else 0 for second in range(256)
 )
+_UNTOLD: Final = frozenset({PING, PONG})
 _PINGS: Final = 4  # so many of our pings may be unanswered and still be known when their pongs come
 
 
@@ -107,9 +108,10 @@ def parse_close(payload: bytes) -> tuple[int, str]:
 class FrameWalker:
     """Walk the frame headers of one direction, over chunks cut at any byte.
 
-    Call `feed` with each chunk and pass on what it returns. After it, `notices` holds the control frames that
-    became whole (the caller empties it), and the counts are up to date: `text` and `binary` whole messages,
-    `payload_bytes` of data frames, `frames` of all kinds.
+    Call `feed` with each chunk and pass on what it returns. After it, `notices` holds the Close frames and
+    our own pongs that became whole (with `controls=True`, all control frames; the caller empties it), and the
+    counts are up to date: `text` and `binary` whole messages, `payload_bytes` of data frames, `frames` of all
+    kinds.
 
     `expect_pong` makes it look for our own pongs, which are cut out of what `feed` returns. With `hold_close`
     set, the first Close frame and all behind it are kept back too: the caller speaks for the peer from then.
@@ -120,12 +122,13 @@ class FrameWalker:
     """
 
     __slots__ = (
-        "_closed", "_first", "_grab", "_head", "_held", "_kind", "_left", "_mask", "_message", "_nonces",
-        "_others", "_plain", "_shut", "_span", "_tap",
+        "_closed", "_controls", "_first", "_grab", "_head", "_held", "_kind", "_left", "_mask", "_message",
+        "_nonces", "_others", "_plain", "_shut", "_span", "_tap",
         "binary", "hold_close", "message_bytes", "notices", "payload_bytes", "text", "too_big",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, *, controls: bool = False) -> None:
+        self._controls = controls
         self._left = 0  # payload bytes still to come of the frame that we are in
         self._span = 0  # header and payload of that frame, in bytes
         self._head = b""  # a header cut short by the end of a chunk
@@ -235,7 +238,7 @@ class FrameWalker:
         return out
 
     def _run(self, data: bytes, size: int) -> int:
-        """Walk the rest of a data frame, and whole messages of one frame each; return where they end.
+        """Walk the rest of a data frame, then whole messages of one frame and untold pings; return their end.
 
         Most chunks hold nothing else: a short message, a run of them, a piece of a long one. So this is done
         with local variables only.
@@ -253,7 +256,15 @@ class FrameWalker:
         while size - pos > 1:
             kind, second = _KIND[data[pos]], data[pos + 1]
             if not kind:
-                break  # a control frame or a fragment
+                end = pos + _WHOLE[second]
+                opcode = data[pos] & 0x8F ^ 0x80
+                if end == pos or end > size or opcode not in _UNTOLD or self._controls:
+                    break  # a fragment, a Close, or one that is cut or too long
+                if opcode == PONG and self._nonces:
+                    break
+                self._others += 1
+                pos = end
+                continue
             length = second & 0x7F
             begin = pos + 2 if second < 0x80 else pos + 6
             if length > 125:
@@ -407,7 +418,8 @@ class FrameWalker:
         own = opcode == PONG and payload in self._nonces
         if own:
             self._nonces = tuple(nonce for nonce in self._nonces if nonce != payload)
-        self.notices.append(Control(opcode, payload, own))
+        if own or opcode == CLOSE or self._controls:
+            self.notices.append(Control(opcode, payload, own))
         if opcode == CLOSE and self.hold_close and len(payload) <= _MAX_CONTROL:
             self._closed = self._shut = True
         return own or self._closed

@@ -91,7 +91,7 @@ class Connection:
     def __init__(self, manner: Manner) -> None:
         self._manner = manner
         self._started = time.perf_counter()  # uvloop's own clock counts whole ms
-        self._walker = FrameWalker()
+        self._walker = FrameWalker(controls=True)
         self._inbox = Inbox(max(_KEEP_BYTES, len(manner.message) + 1))
         self._walker.tap = self._inbox
         self._said_at: float | None = None

@@ -147,7 +147,7 @@ def test_own_pong_is_cut_and_a_foreign_one_passes(mask, step):
     wire = before + frame(PONG, OURS, mask=mask) + foreign + before
     out = b"".join(walker.feed(wire[i : i + step]) for i in range(0, len(wire), step))
     assert out == before + foreign + before
-    assert walker.notices == [Control(PONG, OURS, own=True), Control(PONG, b"theirs")]
+    assert walker.notices == [Control(PONG, OURS, own=True)]
 
 
 def test_a_late_own_pong_is_cut_in_the_middle_of_a_fragmented_message():
@@ -308,3 +308,14 @@ def test_a_close_reason_is_cut_at_a_character():
     payload = close_frame(1000, "ü" * 100)[2:]
     assert len(payload) <= 125
     assert parse_close(payload) == (1000, "ü" * 61)
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_all_control_frames_are_told_to_who_asks_for_them_however_they_are_cut(step):
+    walker, silent = FrameWalker(controls=True), FrameWalker()
+    wire = frame(PING, b"a", mask=KEY) + frame(TEXT, b"text") + frame(PONG, b"b") + frame(0xB, b"c")
+    for each in (walker, silent):
+        assert b"".join(each.feed(wire[i : i + step]) for i in range(0, len(wire), step)) == wire
+        assert (each.frames, each.text) == (4, 1)
+    assert walker.notices == [Control(PING, b"a"), Control(PONG, b"b"), Control(0xB, b"c")]
+    assert silent.notices == []

@@ -85,7 +85,7 @@ class Backend(Wire):
             self.transport.write(self.door.answer)
             self.transport.write_eof()
         elif b"\r\nupgrade: websocket\r\n" in head.lower():
-            self._walker = FrameWalker()
+            self._walker = FrameWalker(controls=True)
             self.transport.write(switching(head) + WELCOME)
             self._hear(bytes(self.came[end + 4 :]))
         else:

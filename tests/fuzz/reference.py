@@ -124,7 +124,8 @@ def told(wire: bytes, rules: Rules) -> Told:
             pings = {nonce for place, nonce in rules.nonces if place < frame.end}
             own = frame.opcode == PONG and payload in pings - used
             used |= {payload} if own else set()
-            seen.notices.append(Control(frame.opcode, payload, own))
+            if own or frame.opcode == CLOSE:
+                seen.notices.append(Control(frame.opcode, payload, own))
             closed = frame.opcode == CLOSE and rules.hold_close and short
             cut = (own and held) or closed
             if closed:

@@ -181,7 +181,7 @@ def test_pings_are_answered_so_that_a_gate_can_prove_the_client(run) -> None:
         peer.upgrade()
         peer.writer.write(frame(PING, b"nonce"))
         pong = await peer.reader.readexactly(6 + 5)
-        walker = FrameWalker()
+        walker = FrameWalker(controls=True)
         walker.feed(pong)
         assert (walker.notices[0].opcode, walker.notices[0].payload) == (PONG, b"nonce")
         peer.writer.write(close_frame(4000))
