@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import ClientPayloadError, web
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.edge.acked import unacked
 from proxy.edge.problem import problem
@@ -161,6 +161,7 @@ class Outbound:
         assert self.transport is not None
         self.transport.set_protocol(ours)
         protocol.transport = None
+        protocol._parser = None  # noqa: SLF001 - a circle, which would wait for the garbage collector
         return collector.tail, over
 
     def abort(self) -> None:
@@ -206,6 +207,8 @@ class HeadDeadline(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Take bytes; while they make no whole request, the deadline runs."""
         super().data_received(data)
+        if self._messages and isinstance(error := self._messages[-1][0], _ErrInfo):
+            error.exc.__traceback__ = None  # it leads back to the error: a circle
         if self._messages or self._request_in_progress or self._payload_parser is not None:
             self._disarm()
         elif self._deadline is None and data and self._current_request is None:

@@ -99,11 +99,11 @@ class Watch:
         return self._keepalives[role is Role.UPSTREAM].answers
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Watch no more, and let go of the session: together they would be a circle. Call it once."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
-        self._ends_ms = -inf
+        del self._session
 
     def _arm(self, at_ms: float) -> None:
         due_ms = min(self._ends_ms, self._idle_due_ms, *(each.due_ms for each in self._keepalives))
