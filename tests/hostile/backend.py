@@ -3,12 +3,14 @@
 `/counts` tells what it got: requests, upgrades, how many heads or bodies were ambiguous, how many requests
 were smuggled. `/big` is answered with a megabyte, everything else with two bytes. The WebSocket side is that
 of the library `websockets`, with its limit of 1 MiB: odd frames are judged as a real backend judges them.
+Several may share a port; on SIGUSR1 one takes no more connections, and serves those that it has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 
 import uvloop
@@ -93,8 +95,10 @@ def response(message: Message) -> bytes:
 
 
 async def main(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port, backlog=4096)
-    await server.serve_forever()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Connection, "127.0.0.1", port, backlog=4096, reuse_port=True)
+    loop.add_signal_handler(signal.SIGUSR1, server.close)
+    await loop.create_future()
 
 
 if __name__ == "__main__":

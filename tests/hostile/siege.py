@@ -1,7 +1,8 @@
 """One siege: the same sessions alone, then among hostile connections, then alone again.
 
-A few more speak to the backend directly: the attack's good requests and echoes keep it busy, too, and the
-machine, and what that costs is not the gate's doing.
+What the attack's good requests and echoes cost the backend that answers them is not the gate's doing: it is
+another process than the one behind the honest sessions. A few more speak to that one directly, and show what
+the attack costs whoever is on this machine.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,19 +77,21 @@ class Siege:
     async def through(self) -> None:
         """Start everything, go through it, judge."""
         with contextlib.ExitStack() as stack:
-            backend = stack.enter_context(await asyncio.to_thread(_backend))
+            backend = stack.enter_context(await asyncio.to_thread(_backend, launch.free_port()))
             gate = stack.enter_context(await asyncio.to_thread(front.gate, backend.url, POLICY))
-            await self._run(gate, backend)
+            await self._run(gate, backend, stack)
             self.gate_log = gate.log()
             self.wrong += [f"the gate's log: {line[:500]}" for line in gate_errors(self.gate_log)]
             if gate.process.poll() is not None:
                 self.wrong.append(f"the gate ended with {gate.process.returncode}")
 
-    async def _run(self, gate: launch.Server, backend: launch.Server) -> None:
+    async def _run(self, gate: launch.Server, backend: launch.Server, stack: contextlib.ExitStack) -> None:
         honest = Sessions((gate.host, gate.port), self.sessions)
         direct = Sessions((backend.host, backend.port), DIRECT)
         for each in (honest, direct):
             await each.open()
+        attacked = stack.enter_context(await asyncio.to_thread(_backend, backend.port))
+        backend.process.send_signal(signal.SIGUSR1)
         await asyncio.sleep(WARM_UP_S)
         quiet_s = await self._quiet(honest, direct)
         self.readings["before"] = await read(gate)
@@ -103,7 +107,7 @@ class Siege:
         again_s = await self._quiet(honest, direct)
         self.phases["quiet"] = Phase.of(quiet_s[0] + again_s[0])
         self.phases["direct, quiet"] = Phase.of(quiet_s[1] + again_s[1])
-        self.backend = json.loads(await _body((backend.host, backend.port), "/counts"))
+        self.backend = json.loads(await _body((attacked.host, attacked.port), "/counts"))
         for each in (honest, direct):
             await each.leave()
         self.lost = honest.lost
@@ -194,8 +198,7 @@ def _without(reading: Reading, sessions: int) -> Reading:
     return Reading(reading.sessions - sessions, reading.descriptors, reading.rss_kb, reading.tasks)
 
 
-def _backend() -> launch.Server:
-    port = launch.free_port()
+def _backend(port: int) -> launch.Server:
     command = [sys.executable, "-m", "tests.hostile.backend", str(port)]
     return launch.ready(launch.start("hostile backend", command, port=port))
 
