@@ -2,8 +2,8 @@
 
     python -m tests.deploy.draw_schemas FOLDER     # with run.v1.json and run.v2.json
 
-The package google-api-python-client has both, in googleapiclient/discovery_cache/documents. Kept are names and
-types of what can be set: no texts, nothing that is read only or called not supported by Cloud Run.
+The package google-api-python-client has both, in googleapiclient/discovery_cache/documents. Kept are names
+and types of what can be set: no texts, nothing that is read only or called not supported by Cloud Run.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from tests.backends.launch import MissingToolError, installed
 from tests.deploy.manifests import KUBERNETES, Node, load, named, pod_of
 from tests.telemetry.reports import telemetry
 
-PATCHES = {"gate/deployment.yaml", "gate/service.yaml", "scaled/deployment.yaml"}
+FOLDERS = ("base", "gate", "entry", "scaled")
+PATCHES = {"gate/deployment.yaml", "entry/service.yaml", "scaled/deployment.yaml"}
 NOT_RESOURCES = {"kustomization.yaml", "policy.yaml", "adapter-values.yaml"}
 OLDEST = "1.30"  # preStop.sleep is on by default from here on
 NEWEST_TOO_OLD = 20  # kubectl up to here has kustomize 2.0, which reads these files otherwise
@@ -67,12 +68,12 @@ def kubectl() -> str:
 
 @pytest.fixture(scope="module")
 def rendered(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Node]]:
-    """What `kubectl kustomize` makes of base, gate and scaled."""
+    """What `kubectl kustomize` makes of each folder."""
     room = tmp_path_factory.mktemp("kustomize") / "kubernetes"
     shutil.copytree(KUBERNETES, room)
     shutil.copy(room / "scaled/token.env.example", room / "scaled/token.env")
     told = {}
-    for folder in ("base", "gate", "scaled"):
+    for folder in FOLDERS:
         words = [kubectl, "kustomize", str(room / folder)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
@@ -162,7 +163,7 @@ def test_prometheus_finds_the_admin_port_the_token_and_the_job_that_the_alerts_g
 # -- what kustomize makes of them ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folder", ["base", "gate", "scaled"])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_what_an_overlay_comes_to_is_valid_strictly(rendered: dict[str, list[Node]], folder: str):
     for resource in rendered[folder]:
         for version in versions():
@@ -178,8 +179,15 @@ def test_the_overlay_adds_the_gate_and_leaves_the_app_as_it_was(rendered: dict[s
     assert named(after["containers"], "gate")["image"] == "ghcr.io/OWNER/readygate:0.x"
 
 
-def test_clients_reach_the_gate_and_nothing_else(rendered: dict[str, list[Node]]):
-    for folder in ("gate", "scaled"):
+def test_the_first_step_changes_nothing_for_clients(rendered: dict[str, list[Node]]):
+    """Pods without a gate would be cut off by a Service or a policy that names its port."""
+    assert one(rendered["gate"], "Service") == one(rendered["base"], "Service")
+    assert not [each for each in rendered["gate"] if each["kind"] == "NetworkPolicy"]
+    assert one(rendered["entry"], "Deployment") == one(rendered["gate"], "Deployment"), "step 2 is no rollout"
+
+
+def test_then_clients_reach_the_gate_and_nothing_else(rendered: dict[str, list[Node]]):
+    for folder in ("entry", "scaled"):
         found = rendered[folder]
         assert [port["targetPort"] for port in one(found, "Service")["spec"]["ports"]] == ["gate"]
         (rule,) = one(found, "NetworkPolicy")["spec"]["ingress"]
@@ -189,7 +197,7 @@ def test_clients_reach_the_gate_and_nothing_else(rendered: dict[str, list[Node]]
 
 
 def test_ports_and_volumes_that_are_named_are_there(rendered: dict[str, list[Node]]):
-    for folder in ("gate", "scaled"):
+    for folder in ("entry", "scaled"):
         pod = pod_of(one(rendered[folder], "Deployment"))
         volumes = {volume["name"] for volume in pod["volumes"]}
         ports = {port["name"] for container in pod["containers"] for port in container["ports"]}

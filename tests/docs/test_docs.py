@@ -25,7 +25,9 @@ REFERENCE = ROOT / "docs" / "reference.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 HTTP = ROOT / "docs" / "http.md"
 PAGES = sorted(
-    page for pattern in ("*.md", "docs/*.md", "policies/*.md", "deploy/*.md") for page in ROOT.glob(pattern)
+    page
+    for pattern in ("*.md", "docs/*.md", "policies/*.md", "deploy/**/*.md")
+    for page in ROOT.glob(pattern)
 )
 ROOMS = ("proxy", "policies", "deploy", "docs", "tests", ".ci")
 NOT_FLAGS_OF_OURS = {"--help"}
