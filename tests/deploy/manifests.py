@@ -56,6 +56,12 @@ def in_code_of(page: Path, pattern: str) -> dict[str, str]:
     return dict(re.findall(pattern, page.read_text(), re.MULTILINE))
 
 
+def commands(page: Path) -> list[str]:
+    """The command lines of a page's shell blocks, continued lines joined."""
+    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
 # -- Cloud Run ----------------------------------------------------------------------------------------------
 
 

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from proxy.policy import load as load_policy
-from tests.backends.launch import free_port, ready, start
+from tests.backends.launch import ROOT, free_port, ready, start
 from tests.deploy.draw_schemas import V1
-from tests.deploy.manifests import CLOUD_RUN, Node, load, named
+from tests.deploy.manifests import CLOUD_RUN, Node, commands, load, named
 
 SERVICES = ("service.yaml", "service-eager.yaml")
 each_service = pytest.mark.parametrize("file", SERVICES)
@@ -74,6 +74,21 @@ def test_the_schema_refuses_what_the_api_refuses(wrong):
     wrong(spec)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(spec, json.loads(V1.read_text()))
+
+
+@each_service
+def test_the_command_of_the_readme_fills_in_every_name_and_nothing_else(file: str):
+    (line,) = [line for line in commands(CLOUD_RUN / "README.md") if line.startswith("sed ")]
+    line = line.partition(" >")[0].replace("service.yaml", file)
+    names = {"REGION": "europe-west1", "PROJECT": "a-project", "REPO": "images", "PATH": os.environ["PATH"]}
+    words = ["sh", "-c", line]
+    done = subprocess.run(words, cwd=ROOT, env=names, capture_output=True, text=True, timeout=20, check=True)
+    made = yaml.safe_load(done.stdout)
+    jsonschema.validate(made, json.loads(V1.read_text()))
+    assert not re.search(r"REGION|PROJECT_ID|REPO", json.dumps(made))
+    gate = named(made["spec"]["template"]["spec"]["containers"], "gate")
+    assert gate["image"] == "europe-west1-docker.pkg.dev/a-project/images/readygate:0.x"
+    assert named(gate["env"], "GOOGLE_CLOUD_PROJECT")["value"] == "a-project"
 
 
 @each_service

@@ -15,7 +15,7 @@ from proxy import cli
 from proxy.policy.load import examine
 from proxy.run import RunOptions
 from tests.backends.launch import ROOT, Server
-from tests.deploy.manifests import DEPLOY, POLICIES, Gate, gates
+from tests.deploy.manifests import DEPLOY, POLICIES, Gate, commands, gates
 from tests.deploy.serving import ask, running
 
 each_gate = pytest.mark.parametrize("gate", gates(), ids=lambda gate: gate.name)
@@ -87,12 +87,6 @@ def check_scraping(gate: Gate, server: Server) -> None:
     assert status == 200
     assert b"readygate_sessions_active" in metrics
     assert ask(server.admin_port, "/metrics", Host=host)[0] == 401
-
-
-def commands(page: Path) -> list[str]:
-    """The command lines of a page's shell blocks, continued lines joined."""
-    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
 
 @pytest.mark.parametrize("page", sorted(DEPLOY.rglob("*.md")), ids=lambda path: str(path.relative_to(DEPLOY)))

@@ -14,7 +14,7 @@ variable "name" {
 }
 
 variable "gate_image" {
-  description = "Image of readygate, such as REGION-docker.pkg.dev/PROJECT/REPO/readygate:0.x."
+  description = "Image of readygate, such as REGION-docker.pkg.dev/PROJECT_ID/REPO/readygate:0.x."
   type        = string
 }
 
