@@ -6,12 +6,13 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # ONCE=1: `make demo` ends after its table; OTLP=1: it runs a collector, too, and prints traces.
-# PYTEST='-k name', BENCH='--quick', FUZZ='--seconds 30': further arguments.
+# PYTEST='-k name', BENCH='--quick', FUZZ='--seconds 30', REHEARSAL='--quick': further arguments.
 ONCE ?=
 OTLP ?=
 PYTEST ?=
 BENCH ?=
 FUZZ ?=
+REHEARSAL ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -20,7 +21,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled lint fuzz audit race chaos hostile soak screenshots bench bench-setup clean node-packages
+.PHONY: help demo test test-compiled lint fuzz audit race chaos hostile rehearsal soak screenshots bench bench-setup clean node-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +63,9 @@ chaos: $(VENV)/.dev ## 500 live sessions while everything around them breaks; th
 hostile: $(VENV)/.dev ## 100 honest sessions among 10,000 hostile connections in a minute
 	@$(BIN)/python -m tests.hostile
 
+rehearsal: $(VENV)/.dev ## a rolling deployment: 4 pairs of gate and application behind HAProxy, 2,000 sessions (REHEARSAL='--quick')
+	@$(BIN)/python -m tests.rehearsal $(REHEARSAL)
+
 soak: $(VENV)/.dev ## 15 minutes of connect, talk, leave: is memory flat?
 	@$(BIN)/python -m tests.soak
 
@@ -81,7 +85,7 @@ bench-setup: $(VENV)/.dev ## install what `make bench` compares with (apt: nginx
 	@$(INSTALL) -e '.[demo,dev,bench]'
 
 clean: ## remove the virtual environment and everything that was built
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results chaos-results hostile-results soak-results bench-results fuzz-results $(NODE_BACKEND)/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results chaos-results hostile-results rehearsal-results soak-results bench-results fuzz-results $(NODE_BACKEND)/node_modules
 	find proxy tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	find proxy -name '*.so' -delete; rm -f *__mypyc.*.so
 

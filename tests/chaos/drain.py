@@ -60,12 +60,7 @@ class Drained:
     @property
     def fullest(self) -> float:
         """The largest share of all closes that fell into one bucket, wherever its borders are."""
-        times, most, first = self.properly, 0, 0
-        for last, at in enumerate(times):
-            while at - times[first] >= BUCKET_S:
-                first += 1
-            most = max(most, last - first + 1)
-        return most / len(times) if times else 1.0
+        return fullest(self.properly)
 
     def wrong(self) -> list[str]:
         """Return what must not be, a sentence each."""
@@ -91,6 +86,16 @@ class Drained:
             f"backend's log              {self.backend_log}",
             *(f"WRONG: {what}" for what in self.wrong()),
         ]
+
+
+def fullest(times: list[float], bucket_s: float = BUCKET_S) -> float:
+    """Return the largest share of these moments, in order, that falls into one bucket; 1.0 for none."""
+    most, first = 0, 0
+    for last, at in enumerate(times):
+        while at - times[first] >= bucket_s:
+            first += 1
+        most = max(most, last - first + 1)
+    return most / len(times) if times else 1.0
 
 
 class Crowd:
