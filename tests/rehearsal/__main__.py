@@ -43,6 +43,7 @@ def main() -> int:
         balance=options.balance,
         order=options.order,
         surge=options.surge,
+        app_waits_s=options.app_waits,
         slack_s=options.slack,
         seed=options.seed or str(random.SystemRandom().randrange(10**6)),
     )
@@ -83,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
         choices=(GATE_FIRST, BOTH),
         default=GATE_FIRST,
         help="who gets SIGTERM: the gate, or both at once",
+    )
+    described.add_argument(
+        "--app-waits", type=float, default=0.0, help="seconds until the application hears of its SIGTERM"
     )
     described.add_argument(
         "--no-surge", dest="surge", action="store_false", help="stop a pair, then start another"
@@ -136,7 +140,8 @@ def lines(seen: Rehearsal) -> list[str]:
         told += [
             f"{roll.old} -> {roll.new}: held {roll.held}, closed {codes or 'none'}, at most "
             f"{away.fullest:.1%} within {BUCKET_S * 1000:.0f} ms; "
-            f"gate: exit code {roll.ended.gate_code} after {roll.ended.took_s:.2f} s",
+            f"gate: exit code {roll.ended.gate_code} after {roll.ended.took_s:.2f} s, "
+            f"{roll.ended.cut} cut",
             f"  away            {away.away}",
             f"  without pauses  {away.cost}",
             f"  after SIGTERM   {away.back}",

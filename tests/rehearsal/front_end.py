@@ -28,6 +28,7 @@ defaults
   timeout http-request 10s
   timeout client 30s
   timeout server 30s
+  timeout check 2s
   timeout tunnel 1h
   retries 3
   option redispatch 1
@@ -39,7 +40,7 @@ backend pairs
   option httpchk
   http-check send meth GET uri /_readygate/readyz ver HTTP/1.1 hdr Host readygate
   http-check expect status 200
-  default-server check inter 500ms fall 1 rise 1 disabled
+  default-server check inter 500ms fastinter 100ms fall 3 rise 1 disabled
 {servers}
 """
 # How many connects failed, tries of the same pair, and of another one.

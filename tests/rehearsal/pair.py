@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import re
 import signal
 import sys
 import time
@@ -18,18 +21,26 @@ from tests.rehearsal.network import ADMIN_PORT, APP_PORT, PUBLIC_PORT, Place
 START_S = 30.0
 HANG_S = 30.0
 PUSHES_EVERY_S = 10
-# uvicorn ends itself by the signal that ended it.
-APP_CODES = {0, -signal.SIGTERM}
+# uvicorn ends itself by the signal that ended it; a shell says so in its own way.
+APP_CODES = {0, -signal.SIGTERM, 128 + signal.SIGTERM}
+# An application that hears of SIGTERM only later, for platforms that tell all containers at once. The trap
+# ends the first `wait`; the second one is for the application.
+LATE = '"$@" & app=$!; trap "sleep {after_s:g}; kill $app" TERM; wait $app; wait $app'
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a pair that was stopped. `took_s`: from SIGTERM until the gate had gone."""
+    """What became of a pair that was stopped.
+
+    `took_s`: from SIGTERM until the gate had gone. `cut`: upstreams that were not quiet by then, and told all
+    the same. `gate_kb`: resident memory before.
+    """
 
     gate_code: int
     app_code: int
     took_s: float
     gate_kb: int
+    cut: int
     gate_log: list[str]
     app_log: dict[str, int]
 
@@ -44,18 +55,24 @@ class Ended:
         ]
 
 
+def cut_at_last(log: str) -> int:
+    """Return how many sessions a gate says it had to cut when its grace was over."""
+    return sum(map(int, re.findall(r'"message": ?"sessions cut".*?"sessions": ?(\d+)', log)))
+
+
 class Pair:
     """A gate, and `tests/backends/ledger.py` on uvicorn: it writes down what it hears before it answers."""
 
-    def __init__(self, place: Place, room: Path, policy: str) -> None:
-        """Start both; neither is ready yet."""
+    def __init__(self, place: Place, room: Path, policy: str, app_waits_s: float = 0.0) -> None:
+        """Start both; neither is ready yet. `app_waits_s`: how long SIGTERM is kept from the latter."""
         self.place = place
         self._journal = room / place.name
         options = ["--ws", "websockets-sansio", "--host", place.local, "--port", str(APP_PORT)]
         quiet = ["--log-level", "warning", "--no-access-log"]
         command = [sys.executable, "-m", "uvicorn", "tests.backends.ledger:app", *options, *quiet]
         settings = {"LEDGER_JOURNAL": str(self._journal), "LEDGER_EVERY_S": str(PUSHES_EVERY_S)}
-        self.app = launch.start("app", [*place.inside, *command], env=launch.environment(**settings))
+        late = ["sh", "-c", LATE.format(after_s=app_waits_s), "sh"] if app_waits_s else []
+        self.app = launch.start("app", [*place.inside, *late, *command], env=launch.environment(**settings))
         flags = {
             "upstream": f"http://{place.local}:{APP_PORT}",
             "listen": f"{place.public}:{PUBLIC_PORT}",
@@ -93,14 +110,19 @@ class Pair:
         if not both:
             self.app.process.send_signal(signal.SIGTERM)
         app_code = await asyncio.to_thread(self.app.process.wait, HANG_S)
-        logs = gate_errors(self.gate.log()), backend_errors(self.app.log())
+        log = self.gate.log()
+        logs = cut_at_last(log), gate_errors(log), backend_errors(self.app.log())
         self.kill()
         return Ended(gate_code, app_code, took_s, gate_kb, *logs)
 
     def kill(self) -> None:
         """End what is still there."""
         for server in (self.gate, self.app):
+            children = process.family(server.pid)[1:] if server.process.poll() is None else []
             server.stop(signal.SIGKILL)
+            for child in children:  # of the shell
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
 
     def records(self) -> dict[str, list[Visit]]:
         """Return what the application wrote down, whichever of its processes is still there."""

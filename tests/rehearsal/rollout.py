@@ -37,6 +37,7 @@ class Plan:
     balance: str
     order: str
     surge: bool
+    app_waits_s: float
     slack_s: float
     seed: str
 
@@ -112,7 +113,7 @@ class _Deployment:
         self._settle()
 
     async def _start(self, place: Place) -> Pair:
-        pair = Pair(place, self._room, self._policy)
+        pair = Pair(place, self._room, self._policy, self._plan.app_waits_s)
         self._stack.callback(pair.kill)
         self._pairs.append(pair)
         await pair.ready()

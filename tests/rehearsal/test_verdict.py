@@ -10,7 +10,7 @@ from tests.rehearsal.front_end import Look
 from tests.rehearsal.pair import Ended
 from tests.rehearsal.verdict import Away, Roll, by_roll, peak, settle, times
 
-FINE = Ended(gate_code=0, app_code=-15, took_s=5.0, gate_kb=1, gate_log=[], app_log={"tracebacks": 0})
+FINE = Ended(gate_code=0, app_code=-15, took_s=5.0, gate_kb=1, cut=0, gate_log=[], app_log={"tracebacks": 0})
 ROLL = Roll("pair0", "pair4", held=500, signalled_s=100.0, ended=FINE)
 
 
@@ -111,7 +111,7 @@ def test_absences_belong_to_the_last_roll_that_had_begun():
 
 def test_an_end_that_is_not_clean_is_wrong():
     assert not FINE.wrong()
-    bad = Ended(3, 1, 5.0, 1, ["a traceback"], {"tracebacks": 2, "accept errors": 0})
+    bad = Ended(3, 1, 5.0, 1, 0, ["a traceback"], {"tracebacks": 2, "accept errors": 0})
     assert bad.wrong() == [
         "the gate ended with 3",
         "the application ended with 1",
