@@ -141,7 +141,7 @@ def lines(seen: Rehearsal) -> list[str]:
             f"{roll.old} -> {roll.new}: held {roll.held}, closed {codes or 'none'}, at most "
             f"{away.fullest:.1%} within {BUCKET_S * 1000:.0f} ms; "
             f"gate: exit code {roll.ended.gate_code} after {roll.ended.took_s:.2f} s, "
-            f"{roll.ended.cut} cut",
+            f"{roll.ended.hurried} hurried",
             f"  away            {away.away}",
             f"  without pauses  {away.cost}",
             f"  after SIGTERM   {away.back}",

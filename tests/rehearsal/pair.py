@@ -32,15 +32,15 @@ LATE = '"$@" & app=$!; trap "sleep {after_s:g}; kill $app" TERM; wait $app; wait
 class Ended:
     """What became of a pair that was stopped.
 
-    `took_s`: from SIGTERM until the gate had gone. `cut`: upstreams that were not quiet by then, and told all
-    the same. `gate_kb`: resident memory before.
+    `took_s`: from SIGTERM until the gate had gone. `hurried`: sessions left near the end of its grace, whose
+    upstreams were not quiet and are told all the same. `gate_kb`: resident memory before.
     """
 
     gate_code: int
     app_code: int
     took_s: float
     gate_kb: int
-    cut: int
+    hurried: int
     gate_log: list[str]
     app_log: dict[str, int]
 
@@ -55,8 +55,8 @@ class Ended:
         ]
 
 
-def cut_at_last(log: str) -> int:
-    """Return how many sessions a gate says it had to cut when its grace was over."""
+def hurried(log: str) -> int:
+    """Return how many sessions a gate says were left near the end of its grace."""
     return sum(map(int, re.findall(r'"message": ?"sessions cut".*?"sessions": ?(\d+)', log)))
 
 
@@ -111,7 +111,7 @@ class Pair:
             self.app.process.send_signal(signal.SIGTERM)
         app_code = await asyncio.to_thread(self.app.process.wait, HANG_S)
         log = self.gate.log()
-        logs = cut_at_last(log), gate_errors(log), backend_errors(self.app.log())
+        logs = hurried(log), gate_errors(log), backend_errors(self.app.log())
         self.kill()
         return Ended(gate_code, app_code, took_s, gate_kb, *logs)
 

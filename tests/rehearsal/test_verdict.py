@@ -10,7 +10,9 @@ from tests.rehearsal.front_end import Look
 from tests.rehearsal.pair import Ended
 from tests.rehearsal.verdict import Away, Roll, by_roll, peak, settle, times
 
-FINE = Ended(gate_code=0, app_code=-15, took_s=5.0, gate_kb=1, cut=0, gate_log=[], app_log={"tracebacks": 0})
+FINE = Ended(
+    gate_code=0, app_code=-15, took_s=5.0, gate_kb=1, hurried=0, gate_log=[], app_log={"tracebacks": 0}
+)
 ROLL = Roll("pair0", "pair4", held=500, signalled_s=100.0, ended=FINE)
 
 
