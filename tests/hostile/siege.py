@@ -30,6 +30,7 @@ routes:
 """
 WARM_UP_S = 3.0
 DIRECT = 20
+LONG = 1_000_000
 MOST_RATIO = 3.0
 MOST_GROWTH_KB = 128 * 1024
 LEFT_KB = 32 * 1024
@@ -92,6 +93,7 @@ class Siege:
             await each.open()
         attacked = stack.enter_context(await asyncio.to_thread(_backend, backend.port))
         backend.process.send_signal(signal.SIGUSR1)
+        await _warm_up((gate.host, gate.port))
         await asyncio.sleep(WARM_UP_S)
         quiet_s = await self._quiet(honest, direct)
         self.readings["before"] = await read(gate)
@@ -201,6 +203,14 @@ def _without(reading: Reading, sessions: int) -> Reading:
 def _backend(port: int) -> launch.Server:
     command = [sys.executable, "-m", "tests.hostile.backend", str(port)]
     return launch.ready(launch.start("hostile backend", command, port=port))
+
+
+async def _warm_up(address: tuple[str, int]) -> None:
+    """Let the gate make what it makes once: with the first long message, the pipe that splices them."""
+    async with await wire.opened(address, "/ws") as client:
+        client.send(wire.text("x" * LONG))
+        assert len(await client.message()) == LONG
+        await client.leave()
 
 
 async def _body(address: tuple[str, int], path: str) -> bytes:
