@@ -21,7 +21,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled lint fuzz audit race chaos hostile rehearsal soak screenshots bench bench-setup clean node-packages
+.PHONY: help demo test test-compiled lint docs fuzz audit race chaos hostile rehearsal soak screenshots bench bench-setup clean node-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ rehearsal: $(VENV)/.dev ## a rolling deployment: 4 pairs of gate and application
 
 soak: $(VENV)/.dev ## 15 minutes of connect, talk, leave: is memory flat?
 	@$(BIN)/python -m tests.soak
+
+docs: $(VENV)/.dev ## write the generated pages again: docs/configuration.md, docs/leg-states.md
+	@$(BIN)/python -m tests.docs.configuration
+	@$(BIN)/python -m tests.core.draw_legs
 
 screenshots: $(VENV)/.dev ## the pictures of docs/live-page.md, new (wants Chromium)
 	@$(BIN)/python -m tests.page.screenshots

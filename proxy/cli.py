@@ -72,6 +72,7 @@ def _use_libc_malloc() -> None:
 # -- run ----------------------------------------------------------------------------------------------------
 
 
+# The texts of all flags end in their default, in brackets; docs/configuration.md is written from them.
 def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     def flag(name: str, metavar: str, default: str, text: str) -> None:
         variable = "READYGATE_" + name.removeprefix("--").replace("-", "_").upper()
@@ -83,21 +84,24 @@ def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
         variable = "READYGATE_" + name.removeprefix("--").replace("-", "_").upper()
         default = environ.get(variable) or ""
         parser.add_argument(
-            name, action="store_const", const="on", default=default, help=f"{text} [{variable}]"
+            name, action="store_const", const="on", default=default, help=f"{text} (off) [{variable}]"
         )
 
     port = environ.get("PORT") or "8080"
-    flag("--upstream", "URL", "", "the backend: http://HOST:PORT, https://HOST:PORT or unix:/path")
-    flag(
-        "--listen", "HOST:PORT", f"0.0.0.0:{port}", "where clients connect (0.0.0.0:8080; PORT sets the port)"
-    )
-    flag("--admin", "HOST:PORT", "127.0.0.1:9901", "the admin listener, or off (127.0.0.1:9901)")
-    flag("--admin-hosts", "NAMES", "", "further names that the admin listener goes by, separated by commas")
+    flag("--upstream", "URL", "", "the backend: http://HOST[:PORT], https://HOST[:PORT] or unix:/path, "
+         "without path, query or user name (required)")  # fmt: skip
+    flag("--listen", "HOST:PORT", f"0.0.0.0:{port}", "where clients connect: HOST:PORT, [IPv6]:PORT or "
+         ":PORT; port 0 takes a free one, PORT in the environment sets the port (0.0.0.0:8080)")  # fmt: skip
+    flag("--admin", "HOST:PORT", "127.0.0.1:9901", "the admin port, or off; on any address but loopback it "
+         "wants READYGATE_ADMIN_TOKEN (127.0.0.1:9901)")  # fmt: skip
+    flag("--admin-hosts", "NAMES", "", "further names that the admin port goes by, separated by commas: "
+         "gate.internal,*.ops.example.com (none)")  # fmt: skip
     flag("--policy", "NAME|FILE", "", "a preset or a policy file (chosen from the environment)")
-    flag("--workers", "N", "1", "processes that share the port (1)")
-    flag("--tls-cert", "FILE", "", "serve clients over TLS with this certificate chain (PEM)")
-    flag("--tls-key", "FILE", "", "its private key, if that is in a file of its own (PEM)")
-    switch("--watch", "load the policy again whenever its file has changed, as on SIGHUP")
+    flag("--workers", "N", "1", "processes that share the port, 1 to 256 (1)")
+    flag("--tls-cert", "FILE", "", "serve clients over TLS with this certificate chain, PEM (none)")
+    flag("--tls-key", "FILE", "", "its private key, PEM (in the chain's file)")
+    switch("--watch", "load the policy again when its file, or one that it extends, changes; SIGHUP does it "
+           "at any time")  # fmt: skip
     switch("--trace-failures", "make the spans of handshakes that fail, whether they are sampled or not")
     parser.set_defaults(command=_run)
 

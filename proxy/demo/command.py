@@ -36,26 +36,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `readygate demo` takes."""
     parser.add_argument(
         "--once", action="store_true", default=os.environ.get("ONCE", "") not in {"", "0"},
-        help="exit after the table (also: ONCE=1 in the environment)",
+        help="exit after the table; also ONCE=1 in the environment (off)",
     )  # fmt: skip
     parser.add_argument(
         "--otlp", action="store_true", default=os.environ.get("OTLP", "") not in {"", "0"},
-        help="run an OpenTelemetry collector and print the traces of a few clients (also: OTLP=1)",
+        help="also run the OpenTelemetry collector rotel (extra readygate[demo-otlp]), and print the "
+        "traces of a few clients; also OTLP=1 in the environment (off)",
     )  # fmt: skip
     parser.add_argument(
         "--listen", type=_address, default=("127.0.0.1", 0), metavar="HOST:PORT",
-        help="where the gate listens (127.0.0.1 and any free port)",
+        help="where the gate listens (127.0.0.1:0)",
     )  # fmt: skip
     parser.add_argument(
         "--policy", default=str(_POLICY), metavar="NAME|FILE",
-        help="policy of the gate (production, and what is known of one route)",
+        help="policy of the gate (production with one announcement)",
     )  # fmt: skip
     parser.add_argument(
         "--clients",
         type=_clients,
         default=30,
         metavar="N",
-        help=f"clients a fault, at most {_MOST_CLIENTS} (30)",
+        help=f"clients a fault, 1 to {_MOST_CLIENTS} (30)",
     )
 
 

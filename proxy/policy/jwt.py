@@ -95,9 +95,20 @@ class TokenSource(_Keys):
     """One place where a client may put its token."""
 
     from_: Literal["authorization", "subprotocol", "cookie", "query"] = Field(alias="from")
+    """`authorization`: `Authorization: Bearer TOKEN`. `subprotocol`: an offered subprotocol that begins with
+    `prefix`. `cookie`, `query`: the cookie or query parameter called `name`.
+    """
+
     name: CookieName | None = None
+    """`cookie` and `query` only, and required there."""
+
     prefix: Prefix | None = None
+    """`subprotocol` only, and required there."""
+
     encoding: Literal["base64url", "plain"] | None = None
+    """`subprotocol` only, and required there: whether the token behind the prefix is encoded once more,
+    unpadded, or stands there as it is.
+    """
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -115,10 +126,25 @@ class TokenKey(_Keys):
     """A key that tokens are checked by: a shared secret, or a public key in PEM."""
 
     kind: Literal["secret", "public"]
+    """`secret`: shared with the issuer, for HS algorithms only; 32 bytes at least for HS256, 48 for HS384, 64
+    for HS512. `public`: a public key in PEM, for the algorithms of its kind; RSA with 2048 bits at least.
+    """
+
     file: FilePath | None = None
+    """The file that has it, relative to the policy file. Either this or `env`."""
+
     env: Variable | None = None
+    """The environment variable that has it."""
+
     encoding: Literal["text", "base64"] | None = None
+    """`secret` only. `text` (or `null`): the bytes as they are, without the line's end; `base64`: either
+    alphabet, padded or not.
+    """
+
     kid: KeyId | None = None
+    """The `kid` of the tokens that it is for. `null`: those with a `kid` that no other key has, and those
+    without.
+    """
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -133,31 +159,83 @@ class KeySet(_Keys):
     """A JSON Web Key Set (RFC 7517) that is fetched, and how long what was fetched is good for."""
 
     url: KeySetUrl
+    """Where it is. Redirects are not followed, 256 KiB are read at most."""
+
     ca_file: FilePath | None = None
+    """PEM file of the authorities to trust for it, relative to the policy file. `null`: the system's."""
+
     cache_s: Annotated[float, Field(ge=1, le=604_800)] = 300
+    """How long it is good for. It is fetched anew before that, in the background."""
+
     min_refresh_s: Annotated[float, Field(ge=1, le=86_400)] = 10
+    """Shortest time between two fetches. An unknown `kid` causes one no earlier."""
+
     stale_s: Annotated[float, Field(ge=0, le=604_800)] = 3600
+    """While it cannot be fetched: how long beyond `cache_s` the keys that are there are good. Without keys
+    every token gets 503 (Close 1013).
+    """
+
     timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 5
+    """Longest time for one fetch."""
 
 
 class Jwt(_Keys):
     """How tokens are checked at the door."""
 
     sources: Annotated[list[TokenSource], Field(max_length=16), AfterValidator(_not_empty)]
+    """Where a token may be, in order: the first place that has one counts."""
+
     algorithms: Annotated[list[Algorithm], Field(max_length=16), AfterValidator(_not_empty)]
+    """What tokens may be signed with. Each needs a key that it fits. `none` is never accepted."""
+
     keys: Annotated[list[TokenKey], Field(max_length=16)] = []
+    """Keys of your own. One of `keys` and `jwks` is required; with both, each `public` key needs a `kid`.
+    Read at the start and on each reload.
+    """
+
     jwks: KeySet | None = None
+    """A JSON Web Key Set that is fetched. Keys for encryption, secrets and what is too weak in it are
+    ignored.
+    """
+
     audience: Annotated[list[Said], Field(max_length=64)] = []
+    """Whom a token must be for (`aud`), one of these. `[]`: tokens that name anybody are refused (RFC 7519
+    section 4.1.3).
+    """
+
     issuer: Annotated[list[Said], Field(max_length=64)] = []
+    """Who must have issued it (`iss`), one of these. `[]`: anybody who has the key."""
+
     leeway_s: Annotated[float, Field(ge=0, le=3600)] = 30
+    """By how much clocks may differ, for `exp`, `nbf` and `iat`."""
+
     required: Annotated[list[Said], Field(max_length=64)] = ["exp"]
+    """Claims without which a token is refused."""
+
     max_bytes: Annotated[int, Field(ge=256, le=65_536)] = 8192
+    """Longest token. A longer one is refused before it is decoded."""
+
     http: bool = False
+    """Whether plain HTTP requests need a token, too. `false`: WebSocket upgrades alone do."""
+
     on_failure: Literal["status", "close"] = "status"
+    """`status`: 401 with `WWW-Authenticate`. `close`: 101, a text message `{"type":"error","code":...}` and a
+    Close, for clients that cannot see statuses. Plain HTTP gets 401 in any case.
+    """
+
     close_code: SentCloseCode = 4401
+    """The code of that Close."""
+
     close_at_expiry: bool = False
+    """Whether an open session ends when its token expires (`exp`, with the leeway)."""
+
     expiry_code: SentCloseCode = 4401
+    """The code of the Close that the client gets then."""
+
     claims_to_headers: Annotated[dict[str, Any], BeforeValidator(_checked_headers)] = {}
+    """Header names, each with the claim that it gets: `{X-User-Id: sub}`. Fields by these names that a client
+    sends are removed, on every route, also with `_` for `-`.
+    """
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -1,4 +1,4 @@
-"""The model as a flat table of keys: what error messages and the README's key table say comes from here."""
+"""The model as a flat table of keys: what error messages and docs/configuration.md say comes from here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Key:
     """One key: its kind, its range as text (`span`), and the words of an error (`expected`).
 
     `tags` names the stage kinds that have it (none: all); `inner` holds a mapping's keys in order, `item` is
-    what a list holds.
+    what a list holds. `owner` is the model's class and field.
     """
 
     kind: str
@@ -30,6 +30,7 @@ class Key:
     tags: set[str] = field(default_factory=set)
     inner: dict[str, Key] = field(default_factory=dict)
     item: Key | None = None
+    owner: tuple[type[BaseModel], str] | None = None
 
     def names(self, tag: str | None) -> list[str]:
         """Return the names of a mapping's keys, of one kind of a stage if `tag` is given."""
@@ -108,6 +109,7 @@ def _mapping(model: type[BaseModel], tag: str | None) -> Key:
     for name, info in model.model_fields.items():
         inner = _describe(Annotated[info.annotation, info], [])
         inner.tags = {tag} if tag else set()
+        inner.owner = (model, name)
         key.inner[info.alias or name] = inner
     return key
 
@@ -121,8 +123,9 @@ def _union(args: tuple[Any, ...]) -> Key:
             mine = first.inner.setdefault(name, key)
             mine.tags |= key.tags
             if mine is not key and mine.choices != key.choices:
-                tags, first.inner[name] = mine.tags, _choice(mine.choices + key.choices)
-                first.inner[name].tags = tags
+                both = _choice(mine.choices + key.choices)
+                both.tags, both.owner = mine.tags, mine.owner
+                first.inner[name] = both
     if types.NoneType in args:
         first.expected += " or null"
         first.span = f"{first.span} or null" if first.span else "or null"

@@ -28,34 +28,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-c", type=_count, default=10, metavar="N", help="connections open at once, at most (10)"
     )
-    parser.add_argument("--message", default="readygate probe", metavar="TEXT", help="what a client says")
+    parser.add_argument(
+        "--message",
+        default="readygate probe",
+        metavar="TEXT",
+        help="what a client says, as a text message (readygate probe)",
+    )
     parser.add_argument(
         "--expect", type=Expect, choices=list(Expect), default=Expect.ANY,
-        help="what counts as an answer: a message equal to ours, any message beyond those that a quiet "
-        "connection gets (default), or none: the endpoint never answers",
+        help="what counts as an answer. echo: a message equal to ours; any: any message beyond those that a "
+        "quiet connection gets; none: the endpoint never answers (any)",
     )  # fmt: skip
     parser.add_argument(
-        "--timeout", type=_seconds, default=2.0, metavar="S", help="wait for an answer this long (2)"
+        "--timeout", type=_seconds, default=2.0, metavar="S", help="seconds to wait for an answer (2)"
     )
     parser.add_argument(
-        "--open-timeout", type=_seconds, default=15.0, metavar="S", help="wait for the 101 this long (15)"
+        "--open-timeout", type=_seconds, default=15.0, metavar="S", help="seconds to wait for the 101 (15)"
     )
     parser.add_argument(
-        "--limit", type=_seconds, default=300.0, metavar="S", help="stop after this long (300)"
+        "--limit", type=_seconds, default=300.0, metavar="S", help="seconds after which it stops (300)"
     )
     parser.add_argument(
         "--header", "-H", type=_said(parse_header), action="append", default=[], metavar="'K: V'",
-        help="a header of the upgrade request; may be given more than once",
+        help="a header of the upgrade request; may be given more than once (none)",
     )  # fmt: skip
     parser.add_argument(
         "--subprotocol",
         action="append",
         default=[],
         metavar="NAME",
-        help="offer it; may be given more than once",
+        help="offer it; may be given more than once (none)",
     )
-    parser.add_argument("--insecure", action="store_true", help="take any certificate of a wss:// endpoint")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--insecure", action="store_true", help="take any certificate of a wss:// endpoint (off)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table (off)")
 
 
 def run(args: argparse.Namespace) -> int:

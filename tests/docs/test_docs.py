@@ -18,6 +18,7 @@ from proxy.core.plan import Role, Stage
 from proxy.core.report import Outcome, StageOutcome
 from proxy.telemetry import DepartureFacts, SessionReport, summary
 from tests.differential.allowed import OWN, REQUEST_RULES, RESPONSE_RULES
+from tests.docs import configuration
 from tests.telemetry.reports import Held, Recorded, closed, open_session, report, request, stage, telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,7 @@ PAGES = sorted(
 )
 ROOMS = ("proxy", "policies", "deploy", "docs", "tests", ".ci")
 NOT_FLAGS_OF_OURS = {"--help"}
+DEMO_POLICY = "production with one announcement"
 # Set by the supervisor for its workers, not by users.
 INTERNAL = re.compile(r"READYGATE_WORKER(_|$)")
 
@@ -88,53 +90,51 @@ def flags(command: str) -> dict[str, argparse.Action]:
     }
 
 
-def documented_flags(command: str) -> set[str]:
-    tables = [row for row in rows(section(REFERENCE, f"readygate {command}")) if row[0].startswith("`-")]
-    return {word for row in tables for word in words(row[0])}
-
-
 def test_every_command_has_its_section():
     assert set(re.findall(r"^### readygate (\w+)$", REFERENCE.read_text(), re.MULTILINE)) == set(
         cli._COMMANDS
     )
 
 
+def test_the_configuration_page_is_what_make_docs_writes():
+    told = configuration.PAGE.read_text()
+    assert told == configuration.page(), "docs/configuration.md is out of step: run `make docs`"
+
+
 @pytest.mark.parametrize("command", list(cli._COMMANDS))
-def test_the_reference_lists_exactly_the_flags_of_each_command(command: str):
-    assert documented_flags(command) == set(flags(command))
+def test_the_configuration_page_lists_exactly_the_flags_of_each_command(command: str):
+    _, table = configuration.command_flags(command)
+    assert {word for row in table for word in words(row[0]) if word.startswith("-")} == set(flags(command))
 
 
 @pytest.mark.parametrize("command", ["run", "probe", "demo"])
-def test_the_reference_gives_the_defaults_that_the_parser_has(command: str):
+def test_the_help_of_each_flag_ends_in_the_default_that_the_parser_has(command: str):
     known = flags(command)
-    default_at = 2 if command == "run" else 1
-    for row in rows(section(REFERENCE, f"readygate {command}")):
-        if not row[0].startswith("`-"):
-            continue
+    for row in configuration.command_flags(command)[1]:
         default = known[words(row[0])[0]].default
         if isinstance(default, int | float | str) and not isinstance(default, bool) and default:
-            told = row[default_at].strip("`")
-            assert told in {
+            assert row[-2] in {
                 str(default),
                 f"{default:g}" if isinstance(default, float) else "",
-                "the demo's own",
+                DEMO_POLICY,
             }
 
 
-def test_every_flag_of_run_has_the_environment_variable_that_the_reference_names(monkeypatch):
-    for row in rows(section(REFERENCE, "readygate run")):
+def test_every_flag_of_run_has_the_environment_variable_that_its_help_names():
+    for row in configuration.command_flags("run")[1]:
         flag, variable = words(row[0])[0], words(row[1])[0]
         parser = cli._parser("run", {variable: "told"})
         told = vars(parser.parse_args(["run"]))[flag.removeprefix("--").replace("-", "_")]
         assert told == "told", f"{variable} does not set {flag}"
 
 
-def test_every_variable_of_ours_that_the_code_reads_is_in_the_reference():
+def test_every_variable_of_ours_that_the_code_reads_is_in_the_reference_or_the_configuration():
     read = set()
     for file in (ROOT / "proxy").rglob("*.py"):
         read |= set(re.findall(r"READYGATE_[A-Z_]+[A-Z]", file.read_text()))
     read |= {"READYGATE_" + flag.removeprefix("--").replace("-", "_").upper() for flag in flags("run")}
-    known = set(re.findall(r"READYGATE_[A-Z_]+[A-Z]", REFERENCE.read_text()))
+    told = REFERENCE.read_text() + configuration.PAGE.read_text()
+    known = set(re.findall(r"READYGATE_[A-Z_]+[A-Z]", told))
     assert {name for name in read if not INTERNAL.match(name)} == known
 
 

@@ -17,7 +17,6 @@ from proxy.policy import (
     load,
     presets,
 )
-from tests.policy import reading
 
 NAMES = ["classic", "development", "production", "staging", "testing"]
 
@@ -116,13 +115,3 @@ def test_a_missing_file_is_named():
         "nowhere/gate.yaml: policy: found no such file: nowhere/gate.yaml, expected classic, development,"
         " production, staging, testing or a policy file"
     )
-
-
-def test_the_readme_lists_every_key_with_its_type_unit_default_and_range():
-    rows = reading.table("Every key")
-    assert [row[:5] for row in rows] == reading.key_rows()
-    assert all(len(row) == 6 and row[5] for row in rows)
-
-
-def test_the_readme_shows_the_presets_side_by_side():
-    assert reading.table("The presets side by side") == reading.preset_rows()
