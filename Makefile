@@ -11,6 +11,7 @@ ONCE ?=
 OTLP ?=
 PYTEST ?=
 BENCH ?=
+RACE ?=
 FUZZ ?=
 REHEARSAL ?=
 
@@ -21,7 +22,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled lint docs fuzz audit race chaos hostile rehearsal soak screenshots bench bench-setup clean node-packages
+.PHONY: help demo test test-compiled lint release-check docs fuzz audit race chaos hostile rehearsal soak screenshots bench bench-setup clean node-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,11 +52,14 @@ lint: $(VENV)/.dev ## ruff, format check, mypy --strict
 audit: $(VENV)/.dev ## ask for known vulnerabilities of what constraints.txt pins (skipped where the data cannot be reached)
 	@$(BIN)/python -m tests.audit
 
+release-check: $(VENV)/.dev ## build sdist and wheel, install the wheel in a new environment, run its demo
+	@$(BIN)/python -m tests.release
+
 fuzz: $(VENV)/.fuzz ## five minutes of any input for all that reads what peers send (FUZZ='--seconds 30 --only walker')
 	@$(BIN)/python -m tests.fuzz $(FUZZ)
 
-race: $(VENV)/.dev node-packages ## each fault family 1,000 times: direct, nginx, gate
-	@$(BIN)/python -m tests.race
+race: $(VENV)/.dev node-packages ## each fault family 1,000 times: direct, nginx, gate (RACE='--via direct,envoy,gate --family cold')
+	@$(BIN)/python -m tests.race $(RACE)
 
 chaos: $(VENV)/.dev ## 500 live sessions while everything around them breaks; then a drain of 2,000
 	@$(BIN)/python -m tests.chaos
