@@ -22,6 +22,7 @@ from tests.race import idle
 from tests.race.clients import Outcome
 from tests.race.families import FAMILIES
 from tests.race.family import Family, Run
+from tests.race.proxies import PROXIES
 from tests.race.row import COLUMNS, HEADINGS, Row, Share
 
 VIAS = ("direct", "nginx", "gate")
@@ -78,8 +79,8 @@ def troubles(entry: launch.Server) -> list[str]:
 
 def in_between(row: Row, upstream: str) -> launch.Server | None:
     """Start what stands between the clients and the backend; None for nothing."""
-    if row.via == "nginx":
-        return front.nginx(upstream)
+    if row.via in PROXIES:
+        return PROXIES[row.via](upstream)
     return front.gate(upstream, row.family.policy) if row.via == "gate" else None
 
 
@@ -95,8 +96,12 @@ def main() -> int:
     parser.add_argument(
         "--family", action="append", choices=[*FAMILIES, IDLE], help="may be repeated; default: all"
     )
-    parser.add_argument("--via", default=",".join(VIAS))
+    parser.add_argument(
+        "--via", default=",".join(VIAS), help=f"of direct, gate, {', '.join(PROXIES)} ({','.join(VIAS)})"
+    )
     options = parser.parse_args()
+    if unknown := set(options.via.split(",")) - {"direct", "gate", *PROXIES}:
+        parser.error(f"--via: no way is called {', '.join(sorted(unknown))}")
     launch.may_open()
     began, wanted = time.monotonic(), options.family or [*FAMILIES, IDLE]
     vias = options.via.split(",")
@@ -116,7 +121,7 @@ def families(names: list[str], vias: list[str], connections: int, concurrency: i
         try:
             row = race(family, via, connections, concurrency)
         except launch.MissingToolError as error:
-            print(f"{family.title:<40}{via:<8}skipped: {error}", flush=True)
+            print(f"{family.title:<40}{via:<17}skipped: {error}", flush=True)
             continue
         rows.append(row)
         print(row.line(), *row.trouble, flush=True)

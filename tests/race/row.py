@@ -11,7 +11,7 @@ from tests.backends.launch import Server
 from tests.race.clients import Outcome
 from tests.race.family import Family
 
-COLUMNS = "{:<40}{:<8}{:>7}{:>8}{:>6}{:>6}{:>9}{:>11}{:>8}{:>12}{:>14}{:>14}"
+COLUMNS = "{:<40}{:<17}{:>7}{:>8}{:>6}{:>6}{:>9}{:>11}{:>8}{:>12}{:>14}{:>14}"
 HEADINGS = (
     "family", "via", "opened", "served", "lost", "twice", "disorder", "log lines", "errors", "accept err",
     "open p50/p99", "close p50/p99",
