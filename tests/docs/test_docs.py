@@ -7,15 +7,18 @@ import ast
 import re
 import subprocess
 import sys
+import textwrap
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from proxy import cli
-from proxy.admin import app
+from proxy.admin import access, app
 from proxy.core.plan import Role, Stage
 from proxy.core.report import Outcome, StageOutcome
+from proxy.guard import denial, heads, limits, paths, refusal
+from proxy.policy import keys, load
 from proxy.telemetry import DepartureFacts, SessionReport, summary
 from tests.differential.allowed import OWN, REQUEST_RULES, RESPONSE_RULES
 from tests.docs import configuration
@@ -384,6 +387,116 @@ def test_the_python_example_of_the_architecture_runs():
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+# -- keys, metrics, alerts, variables, errors ---------------------------------------------------------------
+
+OPERATIONS = ROOT / "docs" / "operations.md"
+TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
+SECTIONS = ("handshake", "http", "guard", "departure", "keepalive", "limits", "drain", "session", "upstream")
+
+
+def keys_of_a_policy() -> set[str]:
+    """Every key as pages may name it: with `<leg>` or with the leg, and sections."""
+    told = set(keys.table())
+    told |= {configuration.folded(path) for path in told}
+    return told | {path.rpartition(".")[0] for path in told}
+
+
+def names_of_spans() -> set[str]:
+    table = section(REFERENCE, "Spans").partition("\n### ")[0]
+    return {word for row in rows(table) for word in words(row[0])}
+
+
+@each_page
+def test_every_policy_key_that_a_page_names_exists(page: Path):
+    attributes = {attribute for told in documented_attributes().values() for attribute in told}
+    known = keys_of_a_policy() | names_of_spans() | attributes
+    for word in words(prose(page.read_text())):
+        key = re.match(rf"(?:{'|'.join(SECTIONS)})(?:\.(?:<leg>|[a-z_]+))+", word)
+        if key and not word.endswith(".py") and re.fullmatch(r"(: .*)?", word[key.end() :]):
+            assert key[0] in known, f"{page_id(page)} names {key[0]}"
+
+
+@each_page
+def test_every_metric_variable_and_alert_that_a_page_names_exists(page: Path):
+    metrics = {words(row[0])[0] for row in rows(section(REFERENCE, "Metrics"))}
+    variables = set(
+        re.findall(r"READYGATE_[A-Z_]+[A-Z]", REFERENCE.read_text() + configuration.PAGE.read_text())
+    )
+    alerts = set(re.findall(r"alert: (\w+)", (ROOT / "deploy/prometheus/alerts.yaml").read_text()))
+    for word in words(page.read_text()):
+        if re.fullmatch(r"readygate_[a-z_]+", word):
+            assert word in metrics, f"{page_id(page)} names {word}"
+        if re.fullmatch(r"Readygate[A-Z]\w+", word):
+            assert word in alerts, f"{page_id(page)} names {word}"
+        assert set(re.findall(r"READYGATE_[A-Z_]+[A-Z]", word)) <= variables, f"{page_id(page)} names {word}"
+
+
+def test_operations_names_every_alert():
+    alerts = set(re.findall(r"alert: (\w+)", (ROOT / "deploy/prometheus/alerts.yaml").read_text()))
+    assert alerts <= set(words(section(OPERATIONS, "What to watch")))
+
+
+def test_the_figures_that_sizing_starts_from_are_in_the_page_on_performance():
+    told = (ROOT / "docs/performance.md").read_text() + (ROOT / "docs/concepts.md").read_text()
+    table = rows(section(OPERATIONS, "Sizing"))[:7]
+    assert len(table) == 7
+    for row in table:
+        for figure in re.findall(r"\d[\d,.]*\d|\d", row[1]):
+            assert re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d]|[.,]\d)", told), row
+
+
+def texts_of_errors() -> set[str]:
+    """Every text with which the gate refuses something: `detail` where there is one, else `title`."""
+    told = {
+        each.detail
+        for module in (limits, denial, paths, refusal, heads, access)
+        for each in vars(module).values()
+        if isinstance(each, limits.Limit | denial.Denial | refusal.Answer | heads.Fault)
+    }
+    told -= {limits.CONNECTIONS.detail}  # nobody is told
+    calls = {
+        "proxy/edge/upgrade.py": r'BadUpgrade\("([^"]+)"',
+        "proxy/core/handshake.py": r'_give_up\("([^"]+)"',
+        "proxy/edge/http.py": r'problem\(\d+, (?:"Request Timeout", )?"([^"]+)"\)',
+    }
+    for file, call in calls.items():
+        found = set(re.findall(call, (ROOT / file).read_text()))
+        assert found, file
+        told |= found
+    return told
+
+
+def test_troubleshooting_has_every_text_with_which_the_gate_refuses_something():
+    assert texts_of_errors() <= set(words(TROUBLESHOOTING.read_text()))
+
+
+def test_troubleshooting_has_every_reason_for_which_a_session_ends_and_every_close_code_of_the_gate():
+    reasons = {
+        word
+        for row in rows(section(REFERENCE, "The session line"))
+        if row[0] == "`reason`"
+        for word in words(row[1])
+    }
+    table = {word for row in rows(section(TROUBLESHOOTING, "Sessions end")) for word in words(row[1])}
+    assert reasons
+    assert reasons <= table
+    codes = {
+        row[0][:4] for row in rows(section(REFERENCE, "Close codes of the gate")) if row[0][:4].isdecimal()
+    }
+    assert codes <= {row[0] for row in rows(section(TROUBLESHOOTING, "Close codes"))}
+
+
+@each_page
+def test_every_policy_that_a_page_shows_is_valid(page: Path, tmp_path: Path):
+    for number, block in enumerate(
+        re.findall(r"^ *```yaml\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    ):
+        if re.search(r"^ *extends: ", block, re.MULTILINE):
+            file = tmp_path / f"{number}.yaml"
+            file.write_text(textwrap.dedent(block))
+            load(str(file))
 
 
 # -- abuse --------------------------------------------------------------------------------------------------
