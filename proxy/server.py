@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from proxy.admin import AdminAccess, NowSnapshot, SessionSnapshot
-    from proxy.edge.auth import Material
+    from proxy.edge.check import Material
     from proxy.edge.upstream import Upstream
     from proxy.policy import JwtSettings, Policy
     from proxy.telemetry.recent import Finished

@@ -17,7 +17,7 @@ from proxy.guard import Denial, Reason, RefusedError, answer_to
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from proxy.edge.auth import Check
+    from proxy.edge.check import Check
     from proxy.edge.headers import Pair
     from proxy.edge.shared import Shared
     from proxy.edge.switching import Offer

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from proxy.guard import BadKeyError, fitting, key_set
+from proxy.guard import BadKeyError
+from proxy.guard.keys import fitting, key_set
 from proxy.telemetry import redact
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
-    from proxy.guard import Key
+    from proxy.guard.keys import Key
     from proxy.policy import JwksSettings
 
 _log = logging.getLogger("readygate.jwks")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from proxy.core.adaptive import LearnedWindow
     from proxy.core.plan import Role
-    from proxy.edge.auth import Material
+    from proxy.edge.check import Material
     from proxy.edge.session import Session
     from proxy.edge.upstream import Upstream
     from proxy.guard import Limit

@@ -1,4 +1,8 @@
-"""Who may come in: clear heads, hosts, origins, limits, whose client is counted, tokens. Pure."""
+"""Who may come in: clear heads, hosts, origins, limits, whose client is counted, tokens. Pure.
+
+`proxy.guard.keys` and `proxy.guard.verify` are not imported here: with PyJWT and cryptography they take as
+long to import as all of aiohttp, and only a policy with `guard.jwt` needs them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from proxy.guard.connections import Connections
 from proxy.guard.denial import Denial
 from proxy.guard.heads import Fault, request_fault, response_is_clear
 from proxy.guard.host import bad_host, host_denied
-from proxy.guard.keys import BadKeyError, Key, fitting, key_set, read_keys
 from proxy.guard.limits import (
     CONNECTIONS,
     HEADER_BYTES,
@@ -24,9 +27,8 @@ from proxy.guard.limits import (
 )
 from proxy.guard.origin import asked_host, origin_denied
 from proxy.guard.paths import path_denied
-from proxy.guard.refusal import Answer, Reason, RefusedError, answer_to
+from proxy.guard.refusal import Answer, BadKeyError, Reason, RefusedError, answer_to
 from proxy.guard.tokens import Found, find_token
-from proxy.guard.verify import expiry_s, stated, verified
 
 __all__ = [
     "CONNECTIONS",
@@ -38,7 +40,6 @@ __all__ = [
     "Denial",
     "Fault",
     "Found",
-    "Key",
     "Limit",
     "Load",
     "Quieter",
@@ -50,22 +51,16 @@ __all__ = [
     "bad_host",
     "claim_fields",
     "client_address",
-    "expiry_s",
     "find_token",
-    "fitting",
     "head_bytes",
     "host_denied",
-    "key_set",
     "limit_reached",
     "most_descriptors",
     "most_sessions",
     "origin_denied",
     "path_denied",
     "raise_descriptor_limit",
-    "read_keys",
     "request_fault",
     "response_is_clear",
-    "stated",
-    "verified",
     "without_spoofed",
 ]

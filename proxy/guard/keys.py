@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import HMACAlgorithm
 
+from proxy.guard.refusal import BadKeyError
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -34,10 +36,6 @@ _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _MOST_FILE_BYTES: Final = 1 << 16
 _MOST_KEYS: Final = 256
-
-
-class BadKeyError(Exception):
-    """A key that cannot be used. The text says why, without anything of the key."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -41,6 +41,10 @@ class RefusedError(Exception):
         self.algorithm = algorithm
 
 
+class BadKeyError(Exception):
+    """A key that cannot be used. The text says why, without anything of the key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer, safe to show. `challenge`: the `WWW-Authenticate` field, "" for none.

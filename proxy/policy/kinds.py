@@ -26,4 +26,4 @@ SentCloseCode: TypeAlias = Annotated[
 
 
 # Of a section: exactly these keys, of exactly these types.
-STRICT: Final = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+STRICT: Final = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)

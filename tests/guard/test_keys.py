@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from proxy.guard import BadKeyError, fitting, key_set, read_keys
+from proxy.guard import BadKeyError
+from proxy.guard.keys import fitting, key_set, read_keys
 from tests.backends.issuer import CURVES, signing
 from tests.guard.tokens import public, secret, settings
 

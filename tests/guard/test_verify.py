@@ -11,7 +11,9 @@ import time
 import jwt
 import pytest
 
-from proxy.guard import Reason, RefusedError, expiry_s, fitting, read_keys, stated, verified
+from proxy.guard import Reason, RefusedError
+from proxy.guard.keys import fitting, read_keys
+from proxy.guard.verify import expiry_s, stated, verified
 from proxy.policy import JwtSettings
 from tests.backends.issuer import ALGORITHMS, bent, signing
 from tests.guard.tokens import public, secret, settings
