@@ -2,12 +2,11 @@
 
 Exit codes: 0 clean stop, 2 bad usage or policy, 3 could not start. What goes wrong is one clear line on
 stderr (a policy's errors: one line each). A command imports what it needs itself, so that starting is quick.
+`run` begins by starting the process anew: whatever is imported here at the top, it imports twice.
 """
 
 from __future__ import annotations
 
-import argparse
-import ctypes
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from proxy import __version__
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
 
 USAGE: Final = 2
@@ -28,11 +28,11 @@ class UsageError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    args = _parser(words[0] if words else "", os.environ).parse_args(words)
-    if argv is None and words[0] == "run":
+    if argv is None and words[:1] == ["run"]:
         # Until `run` listens for it, also over the exec: a SIGHUP that nobody handles ends the process.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         _use_libc_malloc()
+    args = _parser(words[0] if words else "", os.environ).parse_args(words)
     try:
         code: int = args.command(args)
     except UsageError as error:
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser(wanted: str, environ: Mapping[str, str]) -> argparse.ArgumentParser:
     """Build the parser; only the command that is wanted gets its arguments, and is imported for them."""
+    import argparse  # noqa: PLC0415 - see above
+
     parser = argparse.ArgumentParser(
         prog="readygate",
         description="Opens a WebSocket only when both ends have proved that they are ready.",
@@ -64,7 +66,11 @@ def _use_libc_malloc() -> None:
     memory of a wave would never come back (see `edge.memory`); it is no faster here. PYTHONMALLOC, if set,
     decides.
     """
-    if "PYTHONMALLOC" in os.environ or not hasattr(ctypes.CDLL(None), "malloc_trim"):
+    if "PYTHONMALLOC" in os.environ:
+        return
+    import ctypes  # noqa: PLC0415 - not for who has been started anew
+
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
         return
     os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONMALLOC": "malloc"})  # noqa: S606 - ourselves
 
@@ -107,7 +113,8 @@ def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
 
 
 def _run(args: argparse.Namespace) -> int:
-    from proxy.run import RunOptions, run  # noqa: PLC0415
+    from proxy.options import RunOptions  # noqa: PLC0415
+    from proxy.run import run  # noqa: PLC0415
 
     try:
         options = RunOptions.parse(args, os.environ)

@@ -22,8 +22,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.errors import StartError
 from proxy.policy.load import examine
-from proxy.server import StartError
 
 if TYPE_CHECKING:
     import socket

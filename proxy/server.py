@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING, Self
 from aiohttp import web
 
 from proxy import __version__
-from proxy.admin import About, EventFeed, Health, build, health
+from proxy.admin import About, EventFeed, Health, health
+from proxy.admin.app import build
 from proxy.edge.auth import load_materials
 from proxy.edge.http import upstream_tls
 from proxy.edge.shared import Shared, now_ms
+from proxy.errors import StartError
 from proxy.generation import Generation
 from proxy.guard import BadKeyError
 from proxy.snapshots import chosen, of_process, of_session
-from proxy.telemetry import LagProbe, Telemetry
+from proxy.telemetry import LagProbe
+from proxy.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
     import socket
@@ -43,10 +46,6 @@ _BACKLOG = 4096
 # The last part of the grace is for telemetry, and before that a moment for the last words to upstreams.
 _FLUSH_S = 1.5
 _LAST_WORDS_S = 0.1
-
-
-class StartError(Exception):
-    """The gate cannot start, or not take a policy; the text is one clear line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,22 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy.admin import AdminAccess
-from proxy.control import Agreement, Channel, Worker, line
+from proxy.control import Agreement, Channel, Worker
+from proxy.edge.authorities import authorities_unread
 from proxy.reload import Reloader
-from proxy.workers_admin import serve_admin
+from proxy.worker import ADMIN, CONTROL_FD, NUMBER, POLICY, POLICY_NAME, PORT, bound_socket
 
 if TYPE_CHECKING:
     from proxy.control import Effective
     from proxy.reload import Chosen
 
 _log = logging.getLogger("readygate.workers")
-
-_NUMBER: Final = "READYGATE_WORKER"
-_CONTROL_FD: Final = "READYGATE_WORKER_CONTROL_FD"
-_POLICY: Final = "READYGATE_WORKER_POLICY"
-_POLICY_NAME: Final = "READYGATE_WORKER_POLICY_NAME"
-_PORT: Final = "READYGATE_WORKER_PORT"
-_ADMIN: Final = "READYGATE_WORKER_ADMIN"
 
 _USAGE: Final = 2
 _NOT_STARTED: Final = 3
@@ -46,59 +40,6 @@ _BACKOFF_BASE_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
-
-
-# -- in a worker --------------------------------------------------------------------------------------------
-
-
-def worker_number() -> int | None:
-    """Return this worker's number, from 1; None when this process is no worker."""
-    text = os.environ.get(_NUMBER)
-    return int(text) if text else None
-
-
-def worker_socket(host: str, port: int) -> socket.socket:
-    """Return a bound, not yet listening socket that shares its port. Raise OSError.
-
-    In a worker `port` 0 stands for the port that the supervisor holds.
-    """
-    return _shared_socket(host, port or int(os.environ.get(_PORT, "0")))
-
-
-def worker_admin_socket() -> socket.socket | None:
-    """Return the bound Unix socket of this worker's admin listener; None when there is none. Raise OSError.
-
-    Serve it by `loop.create_unix_server(factory, sock=...)`.
-    """
-    path = os.environ.get(_ADMIN)
-    if not path:
-        return None
-    Path(path).unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.bind(path)
-    return sock
-
-
-def worker_policy() -> tuple[str, str] | None:
-    """Return the file of the policy that this worker is to begin with, and its name; None: the usual one."""
-    file = os.environ.get(_POLICY)
-    return (file, os.environ.get(_POLICY_NAME, "")) if file else None
-
-
-def announce_ready() -> None:
-    """Tell the supervisor that this worker serves; in any other process do nothing. Call it once."""
-    text = os.environ.get(_CONTROL_FD)
-    if text:
-        with suppress(OSError):  # the supervisor has gone, and its signal is on the way
-            os.write(int(text), line("ready"))
-
-
-async def supervisor_channel() -> Channel:
-    """Return this worker's end of the channel to its supervisor. Call it once, after `announce_ready`."""
-    return await Channel.over(socket.socket(fileno=int(os.environ[_CONTROL_FD])))
-
-
-# -- the supervisor -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,28 +70,42 @@ async def supervise(options: WorkerOptions, chosen: Chosen | None = None) -> int
         room = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="readygate-")))
         try:
             held = stack.enter_context(_held_socket(options.host, options.port))
+            admin = None
             if options.admin is not None:
-                paths = [_admin_path(room, number) for number in _numbers(options)]
-                await stack.enter_async_context(serve_admin(*options.admin, paths, options.admin_access))
+                admin = stack.enter_context(bound_socket(*options.admin, share=False))
         except OSError as error:
             return _fail(f"readygate: cannot listen: {error.strerror or error}")
-        return await _Supervisor(options, room, held.getsockname()[1], chosen).run()
+        return await _Supervisor(options, room, held.getsockname()[1], admin, chosen).run()
 
 
 class _Supervisor:
     """The workers of one gate, each kept alive by a task of its own."""
 
-    def __init__(self, options: WorkerOptions, room: Path, port: int, chosen: Chosen | None) -> None:
+    def __init__(
+        self,
+        options: WorkerOptions,
+        room: Path,
+        port: int,
+        admin: socket.socket | None,
+        chosen: Chosen | None,
+    ) -> None:
         self._options = options
         self._room = room
         self._port = port
+        self._admin = admin
         self._chosen = chosen
         self._workers: dict[int, Worker] = {}
         self._agreement = Agreement(room, self._workers)
+        self._spawned = asyncio.Event()  # or failed to be
         self._stop = asyncio.Event()
         self._exit_code = 0
 
     async def run(self) -> int:
+        async with AsyncExitStack() as stack:
+            await self._run(stack)  # its last worker has gone before the admin port is closed
+        return self._exit_code
+
+    async def _run(self, stack: AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
@@ -159,7 +114,7 @@ class _Supervisor:
             if self._chosen is not None:
                 self._chosen.hangups.listen(lambda: self._end(0))
                 self._agreement.begin(self._chosen.policy)
-            if await self._start_all(keepers):
+            if await self._start_all(keepers, stack):
                 self._say_ready()
                 await self._serve()
         finally:
@@ -167,7 +122,6 @@ class _Supervisor:
             await asyncio.gather(*keepers)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
-        return self._exit_code
 
     async def _serve(self) -> None:
         async with AsyncExitStack() as stack:
@@ -176,16 +130,29 @@ class _Supervisor:
                 await stack.enter_async_context(reloader.running())
             await self._stop.wait()
 
-    async def _start_all(self, keepers: list[asyncio.Task[None]]) -> bool:
+    async def _start_all(self, keepers: list[asyncio.Task[None]], stack: AsyncExitStack) -> bool:
         """Start the first, then the others: what is wrong with all of them is said once. Return success."""
         numbers = _numbers(self._options)
         for group in (numbers[:1], numbers[1:]):
             ready = [asyncio.get_running_loop().create_future() for _ in group]
             for number, future in zip(group, ready, strict=True):
                 keepers.append(asyncio.create_task(self._keep(number, future)))
+            if group == numbers[:1]:
+                await self._answer_admin(stack)
             if not all(await asyncio.gather(*ready)) or self._stop.is_set():
                 return False
         return True
+
+    async def _answer_admin(self, stack: AsyncExitStack) -> None:
+        """Answer on the admin port, when a first worker is on its way: both have aiohttp to import."""
+        await self._spawned.wait()
+        if self._admin is None:
+            return
+        with authorities_unread():
+            from proxy.workers_admin import serve_admin  # noqa: PLC0415
+
+        paths = [_admin_path(self._room, number) for number in _numbers(self._options)]
+        await stack.enter_async_context(serve_admin(self._admin, paths, self._options.admin_access))
 
     async def _keep(self, number: int, first: asyncio.Future[bool]) -> None:
         """Run a worker, and another when it dies. `first` tells whether the first one got ready."""
@@ -216,6 +183,8 @@ class _Supervisor:
         except OSError as error:
             _log.error("worker %d: %s", number, error)
             return False, _NOT_STARTED
+        finally:
+            self._spawned.set()
         if self._stop.is_set():
             _signal(worker, signal.SIGTERM)
         was_ready = await worker.listen(lambda: None if first.done() else first.set_result(True))
@@ -248,11 +217,11 @@ class _Supervisor:
         return worker
 
     def _environ(self, number: int, control: int, policy: Effective | None) -> dict[str, str]:
-        environ = os.environ | {_NUMBER: str(number), _CONTROL_FD: str(control), _PORT: str(self._port)}
+        environ = os.environ | {NUMBER: str(number), CONTROL_FD: str(control), PORT: str(self._port)}
         if self._options.admin is not None:
-            environ[_ADMIN] = str(_admin_path(self._room, number))
+            environ[ADMIN] = str(_admin_path(self._room, number))
         if policy is not None:
-            environ |= {_POLICY: str(policy.file), _POLICY_NAME: policy.name}
+            environ |= {POLICY: str(policy.file), POLICY_NAME: policy.name}
         return environ
 
     # -- the end --------------------------------------------------------------------------------------------
@@ -308,27 +277,9 @@ def _held_socket(host: str, port: int) -> socket.socket:
 
     It is bound alone first: sharing is for our workers, not for another gate on the same port.
     """
-    with _bound(host, port, share=False) as alone:
+    with bound_socket(host, port, share=False) as alone:
         port = alone.getsockname()[1]
-    return _bound(host, port, share=True)
-
-
-def _shared_socket(host: str, port: int) -> socket.socket:
-    return _bound(host, port, share=True)
-
-
-def _bound(host: str, port: int, *, share: bool) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        # What is left of a gate that has ended (TIME_WAIT) keeps nobody off, if both sides say so.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if share:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from None
-    return sock
+    return bound_socket(host, port, share=True)
 
 
 def _fail(text: str) -> int:

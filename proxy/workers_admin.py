@@ -16,12 +16,14 @@ from aiohttp import web
 
 from proxy.admin.answers import answer as whole
 from proxy.admin.answers import headers, refusal
-from proxy.admin.app import STREAM, guarded, is_of_page, page
+from proxy.admin.app import STREAM, is_of_page, page
+from proxy.admin.door import guarded
 from proxy.admin.events import encode
 from proxy.admin.health import HEALTH_NAMES, as_json
 from proxy.telemetry import recent
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
@@ -49,10 +51,8 @@ class _Answer:
 
 
 @asynccontextmanager
-async def serve_admin(
-    host: str, port: int, paths: Sequence[Path], access: AdminAccess
-) -> AsyncIterator[None]:
-    """Serve the admin endpoints for the workers with these admin sockets, from 1 on. Raise OSError.
+async def serve_admin(sock: socket.socket, paths: Sequence[Path], access: AdminAccess) -> AsyncIterator[None]:
+    """Serve the admin endpoints for the workers with these admin sockets, from 1 on, on a bound socket.
 
     `access`: who may ask. The workers themselves answer whoever can reach their sockets.
     """
@@ -66,7 +66,7 @@ async def serve_admin(
         ]
         handler = guarded(_Merged(sessions).handle, access)
         server = web.Server(handler, access_log=None, handler_cancellation=True)
-        listening = await asyncio.get_running_loop().create_server(server, host, port)
+        listening = await asyncio.get_running_loop().create_server(server, sock=sock)
         try:
             yield
         finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from proxy.workers import announce_ready, worker_admin_socket, worker_number
+from proxy.worker import announce_ready, worker_admin_socket, worker_number
 from proxy.workers_admin import merge_metrics
 from tests.backends.launch import free_port
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 WORKER = """
 import asyncio, os, signal, sys
 from aiohttp import web
-from proxy.workers import announce_ready, worker_admin_socket, worker_number, worker_socket
+from proxy.worker import announce_ready, worker_admin_socket, worker_number, worker_socket
 
 async def main():
     stop = asyncio.Event()

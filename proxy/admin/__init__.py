@@ -1,9 +1,12 @@
-"""The admin listener: what the gate does now, for people, probes and Prometheus. Changes nothing."""
+"""The admin listener: what the gate does now, for people, probes and Prometheus. Changes nothing.
+
+aiohttp is not imported here, nor OpenTelemetry: who may ask is parsed with the options, by processes that
+need neither.
+"""
 
 from __future__ import annotations
 
 from proxy.admin.access import AdminAccess
-from proxy.admin.app import build
 from proxy.admin.events import EventFeed
 from proxy.admin.health import HEALTH_NAMES, health
 from proxy.admin.state import (
@@ -27,6 +30,5 @@ __all__ = [
     "NowSnapshot",
     "SessionSnapshot",
     "WindowSnapshot",
-    "build",
     "health",
 ]

@@ -9,34 +9,24 @@ import base64
 import binascii
 import hmac
 import ipaddress
-import logging
 import re
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self
 
-from aiohttp.http import HttpVersion11
-
-from proxy.admin.answers import refusal
 from proxy.admin.health import HEALTH_NAMES
 from proxy.edge.headers import origin_form
-from proxy.guard import Denial, Quieter, bad_host, host_denied, origin_denied
+from proxy.guard import Denial, bad_host, host_denied, origin_denied
 from proxy.policy.origins import SAME, checked_host, split_authority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiohttp import web
-
-_log = logging.getLogger("readygate.admin")
 
 TOKEN_VARIABLE: Final = "READYGATE_ADMIN_TOKEN"  # noqa: S105 - the name of one
 _MIN_TOKEN_CHARS: Final = 16
+_HTTP_1_1: Final = (1, 1)
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _LOOPBACK_NAME: Final = "localhost"
-# RFC 9110 section 11.6.1: a 401 names every scheme that will do. Browsers know Basic, and ask the user.
-_CHALLENGES: Final = ('Bearer realm="readygate"', 'Basic realm="readygate", charset="UTF-8"')
-_NO_TOKEN: Final = Denial("token", 401, "Unauthorized", "the admin token is required")
+NO_TOKEN: Final = Denial("token", 401, "Unauthorized", "the admin token is required")
 _FOREIGN_HOST: Final = Denial(
     "host", 421, "Misdirected Request", "the admin listener does not go by this name (--admin-hosts)"
 )
@@ -85,14 +75,14 @@ class AdminAccess:
             return denied
         if _from_another_page(request):
             return _OTHER_PAGE
-        return None if self._knows_token(request.headers.get("Authorization", "")) else _NO_TOKEN
+        return None if self._knows_token(request.headers.get("Authorization", "")) else NO_TOKEN
 
     def _host_denied(self, request: web.BaseRequest) -> Denial | None:
         """A page whose name was made to resolve to this address (DNS rebinding) is told apart by the name."""
         fields = request.headers.getall("Host", [])
         _, authority = origin_form(request.method, request.raw_path)
         host = "".join(fields[:1]) if authority is None else authority.decode("latin-1")
-        if denied := bad_host(fields, host, required=request.version >= HttpVersion11):
+        if denied := bad_host(fields, host, required=request.version >= _HTTP_1_1):
             return denied
         if not host:
             return None  # HTTP/1.0 without a name: no browser
@@ -111,32 +101,6 @@ class AdminAccess:
         elif scheme.lower() != "bearer":
             return False
         return hmac.compare_digest(shown, self.token.encode())
-
-
-class Door:
-    """Lets requests in or refuses them. One a listener."""
-
-    def __init__(self, access: AdminAccess, now_s: Callable[[], float]) -> None:
-        """Ask `access`; `now_s` is a monotonic clock, for how often refusals are said in the log."""
-        self._access = access
-        self._quieter = Quieter()
-        self._now_s = now_s
-
-    def refuse(self, request: web.BaseRequest) -> web.Response | None:
-        """Return the answer to a request that is not let in; None for one that is."""
-        why = self._access.denial(request)
-        if why is None:
-            return None
-        refused = self._quieter.refused(why, self._now_s())
-        if refused is not None:
-            fields = {"reason": why.name, "status": why.status, "refused": refused}
-            _log.warning("admin request refused", extra={"fields": fields})
-        response = refusal(HTTPStatus(why.status), why.detail)
-        if why is _NO_TOKEN:
-            for challenge in _CHALLENGES:
-                response.headers.add("WWW-Authenticate", challenge)
-        response.force_close()
-        return response
 
 
 def is_loopback(host: str) -> bool:

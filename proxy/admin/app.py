@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from proxy.admin.access import AdminAccess, Door
 from proxy.admin.answers import answer, headers, refusal
+from proxy.admin.door import guarded
 from proxy.admin.files import CONTENT_POLICY, INDEX, PREFIX, page_file
 from proxy.admin.health import HEALTH_NAMES, as_json, health
 from proxy.admin.live import Live, all_of, session
 from proxy.telemetry.prometheus import CONTENT_TYPE as PROMETHEUS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from proxy.admin.access import AdminAccess
+    from proxy.admin.door import Handler
     from proxy.admin.events import Listener
     from proxy.admin.state import AdminState
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 HEARTBEAT_S = 15.0
 _ALLOWED = ("GET", "HEAD")
@@ -48,16 +47,6 @@ def build(state: AdminState, heartbeat_s: float = HEARTBEAT_S, access: AdminAcce
     """
     app = _Admin(state, heartbeat_s)
     return app.handle if access is None else guarded(app.handle, access)
-
-
-def guarded(handler: Handler, access: AdminAccess) -> Handler:
-    """Return a handler that asks `handler` for those who are let in."""
-    door = Door(access, time.monotonic)
-
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        return door.refuse(request) or await handler(request)
-
-    return handle
 
 
 class _Admin:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from proxy.edge.shared import Shared
     from proxy.guard import Denial, Fault, Limit
     from proxy.policy import Route
-    from proxy.telemetry import HandshakeTrace
+    from proxy.telemetry.traces import HandshakeTrace
 
 _log = logging.getLogger("readygate.accept")
 _UNAVAILABLE: Final = 503

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from proxy.edge.shared import Shared
     from proxy.edge.switching import Offer
     from proxy.edge.watch import Expiry
-    from proxy.telemetry import HandshakeTrace
+    from proxy.telemetry.traces import HandshakeTrace
 
 _log = logging.getLogger("readygate.auth")
 _SWITCHING: Final = 101

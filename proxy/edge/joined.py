@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from proxy.edge.relay import Held
     from proxy.edge.watch import Expiry
     from proxy.policy import Settings
-    from proxy.telemetry import EndedBy, EndReason, SessionTrace
+    from proxy.telemetry import EndedBy, EndReason
+    from proxy.telemetry.session_trace import SessionTrace
 
 # How long a leg may take to close after the other one ended, or to take what is still written to it.
 _LINGER_S: Final = 10.0

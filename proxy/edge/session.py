@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from proxy.edge.switching import Offer
     from proxy.edge.watch import Expiry
     from proxy.policy import Route
-    from proxy.telemetry import HandshakeTrace, SessionTrace
+    from proxy.telemetry.session_trace import SessionTrace
+    from proxy.telemetry.traces import HandshakeTrace
 
 _log = logging.getLogger("readygate.session")
 _ids = itertools.count(1)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from proxy.edge.upstream import Upstream
     from proxy.guard import Limit
     from proxy.policy import JwtSettings, Policy, Route
-    from proxy.telemetry import Telemetry
+    from proxy.telemetry.telemetry import Telemetry
 
 # How long after a wave of sessions its memory is given back: their last callbacks are over by then.
 _SETTLE_S: Final = 1.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from proxy.edge.shared import Shared
     from proxy.edge.switching import Offer
     from proxy.policy import Route
-    from proxy.telemetry import HandshakeTrace
+    from proxy.telemetry.traces import HandshakeTrace
 
 _log = logging.getLogger("readygate.session")
 

@@ -1,4 +1,7 @@
-"""What readygate tells about itself: traces, metrics, log lines. Nothing secret gets past `redact`."""
+"""What readygate tells about itself: traces, metrics, log lines. Nothing secret gets past `redact`.
+
+OpenTelemetry's SDK is not imported here: the supervisor of several workers has log lines only.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,14 @@ from proxy.telemetry.facts import (
     Traffic,
 )
 from proxy.telemetry.lag import LagProbe
-from proxy.telemetry.session_trace import SessionTrace
-from proxy.telemetry.telemetry import Telemetry
-from proxy.telemetry.traces import HandshakeTrace
 
 __all__ = [
     "DepartureFacts",
     "EndReason",
     "EndedBy",
-    "HandshakeTrace",
     "LagProbe",
     "RequestFacts",
     "SessionReport",
-    "SessionTrace",
     "Subject",
-    "Telemetry",
     "Traffic",
 ]

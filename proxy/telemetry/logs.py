@@ -16,8 +16,6 @@ from collections import deque
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from aiohttp.http_exceptions import HttpProcessingError
-
 from proxy.telemetry.lines import JsonFormatter, TextFormatter
 
 if TYPE_CHECKING:
@@ -214,6 +212,8 @@ class _BadRequests(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record; False drops it."""
+        from aiohttp.http_exceptions import HttpProcessingError  # noqa: PLC0415 - who logs here has it imported
+
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
             peer = record.args[0] if isinstance(record.args, tuple) and record.args else None

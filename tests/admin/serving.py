@@ -16,8 +16,8 @@ from proxy.admin import (
     NowSnapshot,
     SessionSnapshot,
     WindowSnapshot,
-    build,
 )
+from proxy.admin.app import build
 from proxy.telemetry.recent import Finished
 
 

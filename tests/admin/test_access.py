@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from proxy.admin import AdminAccess, build
+from proxy.admin import AdminAccess
+from proxy.admin.app import build
 from proxy.admin.files import CONTENT_POLICY
 from tests.admin.serving import State
 

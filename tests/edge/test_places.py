@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.edge.session import Session
-from proxy.telemetry import SessionTrace
+from proxy.telemetry.session_trace import SessionTrace
 from tests.edge.door import kept, opened, stand
 from tests.edge.peers import POLICY, Backend, Stand, eventually, request, said
 

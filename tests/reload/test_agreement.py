@@ -28,7 +28,7 @@ WORKER = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from proxy.policy.load import examine
-from proxy.workers import announce_ready, supervisor_channel, worker_number, worker_policy
+from proxy.worker import announce_ready, supervisor_channel, worker_number, worker_policy
 
 number = worker_number()
 orders = Path(sys.argv[1], str(number))

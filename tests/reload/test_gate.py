@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from proxy import cli
-from proxy.run import RunOptions
+from proxy.options import RunOptions
 from tests.backends import front, launch, wire
 from tests.backends.launch import Server
 from tests.reload.conftest import PolicyFile

@@ -10,8 +10,9 @@ import pytest
 
 from proxy.core.plan import Role
 from proxy.edge.upstream import parse_upstream
+from proxy.errors import StartError
 from proxy.policy import load
-from proxy.server import Gate, StartError
+from proxy.server import Gate
 from tests.edge.peers import POLICY, Backend, Peer, Stand, eventually, request, standing
 from tests.telemetry.reports import telemetry
 

@@ -11,10 +11,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from proxy.core.plan import Evidence, Role, Stage
 from proxy.core.report import EarlyCount, HandshakeReport, Outcome, StageOutcome, StageRecord
-from proxy.telemetry import RequestFacts, SessionReport, Telemetry, Traffic
+from proxy.telemetry import RequestFacts, SessionReport, Traffic
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.propagation import Propagation
 from proxy.telemetry.spans import Recorder
+from proxy.telemetry.telemetry import Telemetry
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT_ID = "00f067aa0ba902b7"

@@ -16,8 +16,9 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, M
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 
-from proxy.telemetry import Telemetry, exporters
+from proxy.telemetry import exporters
 from proxy.telemetry.spans import resource
+from proxy.telemetry.telemetry import Telemetry
 from tests.telemetry.reports import PARENT_ID, START_MS, TRACE_ID, TRACEPARENT, closed, open_session, request
 
 

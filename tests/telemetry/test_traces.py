@@ -10,7 +10,8 @@ from opentelemetry.trace.status import StatusCode
 
 from proxy.core.plan import Evidence, Role, Stage
 from proxy.core.report import Outcome, StageOutcome
-from proxy.telemetry import DepartureFacts, SessionReport, Telemetry, Traffic
+from proxy.telemetry import DepartureFacts, SessionReport, Traffic
+from proxy.telemetry.telemetry import Telemetry
 from tests.telemetry.reports import (
     PARENT_ID,
     START_MS,
