@@ -7,6 +7,7 @@ stderr (a policy's errors: one line each). A command imports what it needs itsel
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -113,6 +114,7 @@ def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
 
 
 def _run(args: argparse.Namespace) -> int:
+    gc.disable()  # nearly all that is made from here to `edge.memory.set_aside` stays: nothing to look for yet
     from proxy.options import RunOptions  # noqa: PLC0415
     from proxy.run import run  # noqa: PLC0415
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import random
@@ -23,6 +22,7 @@ from proxy.admin import About, EventFeed, Health, health
 from proxy.admin.app import build
 from proxy.edge.auth import load_materials
 from proxy.edge.http import upstream_tls
+from proxy.edge.memory import set_aside
 from proxy.edge.shared import Shared, now_ms
 from proxy.errors import StartError
 from proxy.generation import Generation
@@ -134,9 +134,7 @@ class Gate:
             self._listening.append(await loop.create_server(self._admin_server, sock=listeners.admin))
         self._started = True
         self._lag.start()
-        # What exists now lives as long as the process: no collection need look at it again.
-        gc.collect()
-        gc.freeze()
+        set_aside()
 
     def _generation(self) -> Generation:
         return Generation(self._shared, self._handle, self._health, self._scheme)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.admin import AdminAccess
 from proxy.control import Agreement, Channel, Worker
 from proxy.edge.authorities import authorities_unread
+from proxy.edge.memory import set_aside
 from proxy.reload import Reloader
 from proxy.worker import ADMIN, CONTROL_FD, NUMBER, POLICY, POLICY_NAME, PORT, bound_socket
 
@@ -115,6 +116,7 @@ class _Supervisor:
                 self._chosen.hangups.listen(lambda: self._end(0))
                 self._agreement.begin(self._chosen.policy)
             if await self._start_all(keepers, stack):
+                set_aside()
                 self._say_ready()
                 await self._serve()
         finally:
