@@ -114,7 +114,7 @@ def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
 
 
 def _run(args: argparse.Namespace) -> int:
-    gc.disable()  # nearly all that is made from here to `edge.memory.set_aside` stays: nothing to look for yet
+    gc.disable()  # nearly all that is made from here to `edge.memory.set_aside` stays
     from proxy.options import RunOptions  # noqa: PLC0415
     from proxy.run import run  # noqa: PLC0415
 
