@@ -16,9 +16,9 @@ from aiohttp import web
 
 from proxy.admin.answers import answer as whole
 from proxy.admin.answers import headers, refusal
-from proxy.admin.app import STREAM, is_of_page, page
 from proxy.admin.door import guarded
 from proxy.admin.events import encode
+from proxy.admin.files import STREAM, is_of_page, page
 from proxy.admin.health import HEALTH_NAMES, as_json
 from proxy.telemetry import recent
 

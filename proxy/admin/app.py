@@ -9,7 +9,7 @@ from aiohttp import web
 
 from proxy.admin.answers import answer, headers, refusal
 from proxy.admin.door import guarded
-from proxy.admin.files import CONTENT_POLICY, INDEX, PREFIX, page_file
+from proxy.admin.files import ENDPOINTS, STREAM, is_of_page, page
 from proxy.admin.health import HEALTH_NAMES, as_json, health
 from proxy.admin.live import Live, all_of, session
 from proxy.telemetry.prometheus import CONTENT_TYPE as PROMETHEUS
@@ -26,18 +26,6 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 15.0
 _ALLOWED = ("GET", "HEAD")
 _JSON = "application/json"
-_ENDPOINTS = {
-    "/": "the live page in a browser, this list elsewhere",
-    "/livez": "is the process alive (200 or 503)",
-    "/readyz": "are new sessions welcome (200 or 503)",
-    "/startupz": "is the start over (200 or 503)",
-    "/metrics": "metrics in the Prometheus text format",
-    "/sessions": "sessions now, as JSON",
-    "/handshakes": "the last 200 handshakes, each stage of both legs, as JSON",
-    "/policy": "the effective policy, as YAML",
-    "/events": "handshakes and sessions as they end, server-sent events",
-}
-STREAM = "/page/events"
 
 
 def build(state: AdminState, heartbeat_s: float = HEARTBEAT_S, access: AdminAccess | None = None) -> Handler:
@@ -66,8 +54,8 @@ class _Admin:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
-        if path not in _ENDPOINTS and path not in self._streams and not is_of_page(path):
-            return refusal(HTTPStatus.NOT_FOUND, f"the admin listener has {', '.join(_ENDPOINTS)}")
+        if path not in ENDPOINTS and path not in self._streams and not is_of_page(path):
+            return refusal(HTTPStatus.NOT_FOUND, f"the admin listener has {', '.join(ENDPOINTS)}")
         if request.method not in _ALLOWED:
             refused = refusal(HTTPStatus.METHOD_NOT_ALLOWED)
             refused.headers["Allow"] = ", ".join(_ALLOWED)
@@ -101,22 +89,3 @@ class _Admin:
             except ConnectionError:
                 pass  # the reader left
         return response
-
-
-def is_of_page(path: str) -> bool:
-    """Whether the live page has such a file."""
-    return path.startswith(PREFIX) and page_file(path.removeprefix(PREFIX)) is not None
-
-
-def page(request: web.BaseRequest) -> web.Response:
-    """Return a file of the live page; for `/` the page itself, or the plain list to who wants no HTML."""
-    if request.path == "/" and "text/html" not in request.headers.get("Accept", ""):
-        lines = [f"{path:<12}{what}" for path, what in _ENDPOINTS.items()]
-        response = answer(("readygate\n\n" + "\n".join(lines) + "\n").encode(), "text/plain; charset=utf-8")
-    else:
-        found = page_file(INDEX if request.path == "/" else request.path.removeprefix(PREFIX))
-        assert found is not None
-        response = answer(*found)
-        response.headers["Content-Security-Policy"] = CONTENT_POLICY
-    response.headers["Vary"] = "Accept"
-    return response

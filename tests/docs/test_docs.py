@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from proxy import cli
-from proxy.admin import access, app
+from proxy.admin import access, files
 from proxy.core.plan import Role, Stage
 from proxy.core.report import Outcome, StageOutcome
 from proxy.guard import denial, heads, limits, paths, refusal
@@ -154,7 +154,7 @@ def test_flags_that_documentation_names_beside_readygate_exist(page: Path):
 
 def test_the_reference_lists_exactly_the_admin_endpoints():
     told = {word for row in rows(section(REFERENCE, "Admin port")) for word in words(row[0])}
-    assert told == set(app._ENDPOINTS) | {"/"}
+    assert told == set(files.ENDPOINTS) | {"/"}
 
 
 # -- spans, attributes, metrics, log fields -----------------------------------------------------------------
