@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.backends import default_backend
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import HMACAlgorithm
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from proxy.policy.settings import JwtSettings, KeySource
+
+default_backend()  # else the first key that is fetched would have it imported, on the loop
 
 # RFC 7518 section 3.2: "A key of the same size as the hash output (for instance, 256 bits for "HS256") or
 # larger MUST be used".
