@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 from tests.backends import launch
-from tests.bench import coming, opening, peers, plain, plots, relaying, telling, tokens
+from tests.bench import coming, opening, peers, plain, plots, relaying, starting, telling, tokens
 from tests.bench.report import Report, commit, loads, machine, markdown, workload_table
 from tests.bench.result import Result, told
 from tests.bench.stand import Plan
@@ -36,6 +36,7 @@ WORKLOADS: dict[str, Callable[[Plan], Awaitable[Result]]] = {
     "opening": opening.opening,
     "tokens": tokens.tokens,
     "telemetry": telling.telemetry,
+    "start": starting.starting,
     "telemetry-faults": telling.faults,
 }
 BOUND_S = 400.0

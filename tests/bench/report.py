@@ -18,6 +18,8 @@ from tests.bench.targets import Verdict, verdicts
 
 HEADINGS = {
     "cpu_us": "CPU, us per {unit}",
+    "cpu_ms": "CPU, ms per {unit}",
+    "started_ms": "listening after, ms",
     "per_s": "per second",
     "p50_us": "p50, us",
     "p99_us": "p99, us",
