@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.core.frames import FrameWalker
 from proxy.telemetry import attributes as attrs
+from proxy.telemetry.spans import Identified
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
 SILENT: Final = FrameWalker()  # of a leg whose words nobody counts
 
 
-class SessionTrace:
+class SessionTrace(Identified):
     """The trace of one open session. Call `finish` exactly once, when both legs are closed.
 
     `said`: what counts what the client and the upstream say.
     """
 
     __slots__ = (
-        "_context",
         "_finished",
         "_handshake",
         "_recorded",
@@ -43,28 +43,13 @@ class SessionTrace:
         recorded: bool,
         said: tuple[Said, Said],
     ) -> None:
+        super().__init__(context)
         self.said = said
         self._telemetry = telemetry
         self._handshake = handshake
-        self._context = context
         self._recorded = recorded
         self._started_ms = at_ms
         self._finished = False
-
-    @property
-    def trace_id(self) -> str:
-        """The trace's id, in hex."""
-        return f"{self._context.trace_id:032x}"
-
-    @property
-    def span_id(self) -> str:
-        """The span's id, in hex."""
-        return f"{self._context.span_id:016x}"
-
-    @property
-    def sampled(self) -> bool:
-        """Whether the trace is exported."""
-        return self._context.trace_flags.sampled
 
     @property
     def handshake(self) -> HandshakeTrace:

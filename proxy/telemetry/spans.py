@@ -158,6 +158,30 @@ class Recorder:
             outlet.shutdown()
 
 
+class Identified:
+    """What has a span, whether it is exported or not: the ids by which it is found."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: SpanContext) -> None:
+        self._context = context
+
+    @property
+    def trace_id(self) -> str:
+        """The trace's id, in hex."""
+        return f"{self._context.trace_id:032x}"
+
+    @property
+    def span_id(self) -> str:
+        """The span's id, in hex."""
+        return f"{self._context.span_id:016x}"
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the trace is exported, by us or (with tracing off) by the caller."""
+        return self._context.trace_flags.sampled
+
+
 class _Resource(Resource):
     """A resource that is hashed once: the OTLP encoder asks for it with each span, and it is a JSON dump."""
 

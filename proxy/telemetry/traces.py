@@ -16,6 +16,7 @@ from proxy.telemetry import attributes as attrs
 from proxy.telemetry.facts import describe
 from proxy.telemetry.recent import MOST_STEPS, Finished, Step, ends, unfinished
 from proxy.telemetry.session_trace import SILENT, SessionTrace
+from proxy.telemetry.spans import Identified
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,14 +32,13 @@ _SERVER_ERROR = 500
 _ACCEPTED = "accepted"  # a `guard.Reason`
 
 
-class HandshakeTrace:
+class HandshakeTrace(Identified):
     """The trace of one handshake. Call `finish` exactly once, whatever happens; later calls are ignored.
 
     `replied_ms`: when the upstream's first message passed the open gate, if the edge has seen it.
     """
 
     __slots__ = (
-        "_context",
         "_finished",
         "_parent",
         "_recorded",
@@ -61,32 +61,17 @@ class HandshakeTrace:
         *,
         recorded: bool,
     ) -> None:
+        super().__init__(context)
         self._telemetry = telemetry
         self._request: RequestFacts | None = request
         self._subject: Subject | None = None
         self._started_ms = at_ms
-        self._context = context
         self._parent = parent
         self._recorded = recorded
         self._session: SpanContext | None = None
         self._steps: list[Step] = []
         self._finished = False
         self.replied_ms: float | None = None
-
-    @property
-    def trace_id(self) -> str:
-        """The trace's id, in hex."""
-        return f"{self._context.trace_id:032x}"
-
-    @property
-    def span_id(self) -> str:
-        """The span's id, in hex."""
-        return f"{self._context.span_id:016x}"
-
-    @property
-    def sampled(self) -> bool:
-        """Whether the trace is exported, by us or (with tracing off) by the caller."""
-        return self._context.trace_flags.sampled
 
     @property
     def subject(self) -> Subject:
