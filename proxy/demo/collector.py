@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
-from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from proxy.demo.children import Child
 from proxy.demo.services import free_port
+from proxy.demo.traces import Reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 _EXPORT_EVERY_MS: Final = "200"
 _TRACE_S: Final = 10.0
-_LAST_SPAN: Final = "websocket.session"
-_SPAN_LINES: Final = 12  # its name stands in the middle
+_SETTLED_S: Final = 0.3  # when nothing comes for so long, what came last is whole
+_LAST: Final = "websocket.session"
 
 
 class Collector:
@@ -32,32 +33,40 @@ class Collector:
             "OTEL_BSP_SCHEDULE_DELAY": _EXPORT_EVERY_MS,
         }
         self.where = traces
+        self._reader = Reader()
+        self._say: Callable[[str], None] | None = None
+        self._sessions = 0
+        self._session_came = asyncio.Event()
+        self._settled: asyncio.TimerHandle | None = None
 
     def show(self, say: Callable[[str], None]) -> None:
-        """Say from now on what it prints."""
-        self._child.tell = say
+        """Say from now on which traces it prints: its lines read again, see `traces`."""
+        self._say, self._child.tell = say, self._take
 
-    async def until_a_session_is_shown(self) -> None:
-        """Wait until it has printed the span of a session, which comes last; not for ever."""
-        over, after = asyncio.Event(), 0
-        say = self._child.tell
-
-        def look(line: str) -> None:
-            nonlocal after
-            if say is not None:
-                say(line)
-            after += bool(after) or _LAST_SPAN in line
-            if after > _SPAN_LINES:
-                over.set()
-
-        self._child.tell = look
-        try:
+    async def until_sessions_are_shown(self, sessions: int) -> None:
+        """Wait until it has printed so many spans of sessions, which come last; not for ever."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_TRACE_S):
-                await over.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._child.tell = say
+                while self._sessions < sessions:
+                    self._session_came.clear()
+                    await self._session_came.wait()
+
+    def _take(self, line: str) -> None:
+        if self._settled is not None:
+            self._settled.cancel()
+        self._settled = asyncio.get_running_loop().call_later(_SETTLED_S, self._settle)
+        self._tell(self._reader.take(line))
+
+    def _settle(self) -> None:
+        self._tell(self._reader.end())
+
+    def _tell(self, trace: str | None) -> None:
+        if trace is None or self._say is None:
+            return
+        self._say(trace)
+        if trace.startswith(_LAST):
+            self._sessions += 1
+            self._session_came.set()
 
 
 def installed() -> bool:
@@ -65,7 +74,7 @@ def installed() -> bool:
     return importlib.util.find_spec("rotel") is not None
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def collector() -> AsyncIterator[Collector]:
     """Run one for as long as the context lasts. Raise ChildError."""
     spec = importlib.util.find_spec("rotel")

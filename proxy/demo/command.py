@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import itertools
 import os
 import signal
 import sys
@@ -28,8 +29,11 @@ _NEEDS: Final = ("starlette", "uvicorn", "websockets")
 _POLICY: Final = Path(__file__).with_name("policy.yaml")
 _MOST_CLIENTS: Final = 200
 _OFTEN_S: Final = 2.0
-_SELDOM_S: Final = 15.0  # each is a hundred lines of traces
+_SELDOM_S: Final = 10.0  # each is a page of traces
 _SETTLE_S: Final = 1.5
+_STAY_S: Final = 8.0
+# What clients come for, in turn; for the last one the session store is away for a moment.
+_PATHS: Final = ("chat", "echo", "prices", "echo", "chat")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,27 +112,33 @@ async def _show(args: argparse.Namespace) -> None:
         found = await faults.measure(stage, args.clients, _say)
         _say(f"\n{as_text(found)}\n")
         if traces is not None:
-            await _trace_one(stage, traces)
+            await _trace_two(stage, traces)
         if not args.once:
             _say(_where(stage))
             await _visits(stage, _SELDOM_S if traces is not None else _OFTEN_S)
 
 
-async def _trace_one(stage: Stage, traces: Collector) -> None:
-    """Let one client come, and the collector print what the gate tells of it."""
-    _say(f"one more client, and its traces as rotel prints them (OTLP to {traces.where}):\n")
+async def _trace_two(stage: Stage, traces: Collector) -> None:
+    """Let two clients come, one of them while a service is away, and tell what the collector got of them."""
+    _say("two more clients, for the second the session store is away at first. Their traces, by way of rotel")
+    _say(f"(OTLP to {traces.where}):\n")
     await asyncio.sleep(_SETTLE_S)  # what the gate still had to tell of the others
     traces.show(_say)
     await faults.visit(stage)
-    await traces.until_a_session_is_shown()
-    _say("")
+    await traces.until_sessions_are_shown(1)
+    await faults.visit_too_soon(stage)
+    await traces.until_sessions_are_shown(2)
 
 
 async def _visits(stage: Stage, every_s: float) -> None:
-    """Let a client come now and then, so that there is something to see, until cancelled."""
-    while True:
-        await asyncio.sleep(every_s)
-        await faults.visit(stage)
+    """Let clients come now and then and stay for a while, so that there is something to see."""
+    async with asyncio.TaskGroup() as guests:
+        for number in itertools.count():
+            await asyncio.sleep(every_s)
+            path = _PATHS[number % len(_PATHS)]
+            last = number % len(_PATHS) == len(_PATHS) - 1
+            come = faults.visit_too_soon if last else faults.visit
+            guests.create_task(come(stage, path, stay_s=_STAY_S))
 
 
 def as_text(found: Faults) -> str:

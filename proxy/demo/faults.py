@@ -34,6 +34,7 @@ _LATE_S: Final = 0.7  # how much later than what needs it a service comes up; lo
 _SETTLE_S: Final = 5.0
 _CROWD_S: Final = 0.5  # how long a crowd takes to come; all at once only after a restart
 _STEP_S: Final = 0.05
+_AWAY_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +199,28 @@ async def _settled(stage: Stage) -> None:
                 quiet = 0 if (await answer.json())["open"] else quiet + 1
 
 
-async def visit(stage: Stage) -> None:
-    """Come once more, as an ordinary client of the gate does, and have an answer."""
-    await _ask(_target(stage.gate_port, "chat"))
+async def visit(stage: Stage, path: str = "chat", stay_s: float = 0.0) -> None:
+    """Come once more, as an ordinary client of the gate does, have an answer, and stay for a while."""
+    connection = Connection(_MANNER)
+    try:
+        if await connection.open(_target(stage.gate_port, path), early=False, context=None):
+            connection.say()
+            await connection.listen(_ANSWER_S, lambda: bool(connection.messages))
+            await connection.listen(stay_s)
+            await connection.leave()
+    finally:
+        connection.drop()
+
+
+async def visit_too_soon(stage: Stage, path: str = "chat", stay_s: float = 0.0) -> None:
+    """Do so while the session store is away for a moment: the backend fails, and is asked again."""
+    stage.sessions.down()
+    async with asyncio.TaskGroup() as both:
+        both.create_task(visit(stage, path, stay_s))
+        try:
+            await asyncio.sleep(_AWAY_S)
+        finally:
+            await stage.sessions.up()
 
 
 def _target(port: int, path: str) -> Target:

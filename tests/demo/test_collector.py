@@ -17,13 +17,25 @@ def test_the_traces_of_a_client_are_printed_and_nothing_is_left_running(run):
             await stage.start_backend()
             traces.show(said.append)
             await faults.visit(stage)
-            await traces.until_a_session_is_shown()
+            await traces.until_sessions_are_shown(1)
+            await faults.visit_too_soon(stage)
+            await traces.until_sessions_are_shown(2)
             child = traces._child
         return said, child._process.returncode
 
     said, code = run(main())
-    names = {line.partition(":")[2].strip() for line in said if line.strip().startswith("Name  ")}
-    assert {"websocket.handshake", "upstream.connect", "client.validation", "websocket.session"} <= names
+    good, session, redialled, _ = said
+    assert good.startswith("websocket.handshake  ")
+    assert "/ws/chat  ready  trace " in good
+    steps = [line.split() for line in good.splitlines() if line.startswith("     ")]
+    assert [step[-1] for step in steps if "upstream.upgrade" in step] == ["101"]
+    assert any("client.stabilization" in step and step[-2:] == ["proved", "quiet"] for step in steps)
+    trace_id = good.splitlines()[0].rpartition(" ")[2]
+    assert session.startswith("websocket.session  ")
+    assert f"linked with trace {trace_id}" in session
+    assert "redial.causes=status_500" in redialled
+    assert "try 2" in redialled
+    assert "error 500" in redialled
     assert code is not None
 
 
