@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -75,7 +75,12 @@ GATE = [sys.executable, "-m", "proxy"]
 
 
 def gate(
-    upstream: str, policy: str = "production", *, env: dict[str, str] | None = None, **flags: str
+    upstream: str,
+    policy: str = "production",
+    *,
+    env: dict[str, str] | None = None,
+    program: Sequence[str] = GATE,
+    **flags: str,
 ) -> Server:
     """Readygate itself, ready when it has printed its line. `policy`: a preset, a file, or YAML text.
 
@@ -83,7 +88,7 @@ def gate(
     """
     for _ in range(3):
         try:
-            return _gate(upstream, policy, env or {}, flags)
+            return _gate(program, upstream, policy, env or {}, flags)
         except RuntimeError as error:
             taken = error
             if "in use" not in str(error):
@@ -91,14 +96,16 @@ def gate(
     raise taken
 
 
-def _gate(upstream: str, policy: str, env: dict[str, str], flags: dict[str, str]) -> Server:
+def _gate(
+    program: Sequence[str], upstream: str, policy: str, env: dict[str, str], flags: dict[str, str]
+) -> Server:
     admin = free_port()
     room = contextlib.ExitStack()
     if "\n" in policy:
         policy = room.enter_context(policy_file(policy))
     options = {"listen": "127.0.0.1:0", "admin": f"127.0.0.1:{admin}", "policy": policy} | flags
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    command = [*GATE, "run", "--upstream", upstream, *words]
+    command = [*program, "run", "--upstream", upstream, *words]
     server = start("gate", command, env=environment(**env))
     server._room.push(room)
     server.admin_port = admin

@@ -58,6 +58,7 @@ def verdicts(results: Mapping[str, Result]) -> list[Verdict]:
         ("handshakes", handshake),
         ("opening", first_reply),
         ("telemetry-faults", collector_in_trouble),
+        ("telemetry-faults", collector_costs),
     ]:
         if name in results:
             judged.append(judge(results[name]))
@@ -114,6 +115,13 @@ def collector_in_trouble(result: Result) -> Verdict:
     ratios = [one for way in FAULTS if (one := result.ratio(GATE, way, "per_s")) is not None]
     value = max(ratios) if ratios else None
     return Verdict("handshakes with a collector down, silent or refusing: time", "no telemetry", value, 1.05)
+
+
+def collector_costs(result: Result) -> Verdict:
+    """Judge the same by CPU."""
+    ratios = [one for way in FAULTS if (one := result.ratio(way, GATE)) is not None]
+    value = max(ratios) if ratios else None
+    return Verdict("handshakes with a collector down, silent or refusing: CPU", "no telemetry", value, 1.05)
 
 
 def first_reply(result: Result) -> Verdict:
