@@ -73,9 +73,10 @@ async def take(admin_port: int, folder: Path) -> None:
                     await page.wait_for_timeout(600)
                     await page.screenshot(path=folder / "page-detail.png")
                 else:
-                    await page.locator("#tab-windows").click()
-                    await page.wait_for_timeout(1200)
-                    await page.screenshot(path=folder / "page-windows.png")
+                    for view in ("sessions", "windows"):
+                        await page.locator(f"#tab-{view}").click()
+                        await page.wait_for_timeout(1200)
+                        await page.screenshot(path=folder / f"page-{view}.png")
         async with page_of(
             browser, admin_port, viewport=PHONE, device_scale_factor=1.5, has_touch=True, is_mobile=True
         ) as (page, _):

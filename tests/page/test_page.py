@@ -211,6 +211,24 @@ def test_a_phone_scrolls_only_down(stage):
     assert all(page <= 360 and detail <= 360 for page, detail in stage.run(main()))
 
 
+def test_at_every_width_figures_fill_their_rows_and_no_tab_wraps(stage):
+    look = """() => {
+        for (const count of document.querySelectorAll('.tabs .count')) count.textContent = '9,999';
+        const box = (selector) => document.querySelector(selector).getBoundingClientRect();
+        return [box('#now').right - box('#now > :last-child').right, box('.tabs').height - box('#pause').height];
+    }"""
+
+    async def main():
+        found = {}
+        for width in (360, 820, 1000, 1280):
+            async with stage.page(viewport={"width": width, "height": 740}) as page:
+                found[width] = await page.evaluate(look)
+        return found
+
+    found = stage.run(main())
+    assert all(hole < 2 and abs(taller) < 1 for hole, taller in found.values()), found
+
+
 def test_it_says_that_the_gate_is_gone_and_comes_back_by_itself(stage):
     async def main():
         where = f"127.0.0.1:{launch.free_port()}"

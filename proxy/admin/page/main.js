@@ -157,7 +157,7 @@ function tellFigures() {
     [count(sum((one) => one.told.sessions))],
     [count(sum((one) => one.told.pending))],
     [sum((one) => one.rate).toFixed(1), `${count(sum((one) => one.samples.at(-1)[1]))} in all`],
-    [share(seen.opened, seen.judged), seen.judged ? `${seen.opened} of ${seen.judged} that stayed` : of],
+    [share(seen.opened, seen.judged), seen.judged ? `${seen.opened} of ${seen.judged}` : of],
     [ms(seen.p50), of],
     [ms(seen.p99), of],
     [share(seen.redialled, handshakes.all.length), of],

@@ -154,8 +154,8 @@ function row(step, one, scale) {
 function evidence(step) {
   const at = `at ${ms(step.start_ms)}`;
   if (step.evidence === undefined) return step.error ? `${at}: ${words(step.error)}` : step.status ? `${at}: answered ${step.status}` : at;
-  const budget = step.budget_ms ? ` of at most ${ms(step.budget_ms)}` : "";
-  if (step.outcome === "proved") return `${at}: proved by ${step.evidence}${budget}`;
+  const budget = step.budget_ms ? `, budget ${ms(step.budget_ms)}` : "";
+  if (step.outcome === "proved") return `${at}: proved (${step.evidence})${budget}`;
   if (step.outcome === "expired") return `${at}: no ${step.evidence} in ${ms(step.budget_ms)}`;
   if (step.outcome === "failed") return `${at}: lost while waiting for ${step.evidence}${budget}`;
   return "no budget, or nothing that could prove it";
