@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 from tests.backends import launch
-from tests.bench import coming, opening, peers, plain, plots, relaying, starting, telling, tokens
+from tests.bench import coming, looking, opening, peers, plain, plots, relaying, starting, telling, tokens
 from tests.bench.report import Report, commit, loads, machine, markdown, workload_table
 from tests.bench.result import Result, told
 from tests.bench.stand import Plan
@@ -38,6 +38,7 @@ WORKLOADS: dict[str, Callable[[Plan], Awaitable[Result]]] = {
     "telemetry": telling.telemetry,
     "start": starting.starting,
     "telemetry-faults": telling.faults,
+    "telemetry-page": looking.looking,
 }
 BOUND_S = 400.0
 QUICK = {"rounds": 1, "seconds": 0.2}

@@ -215,7 +215,8 @@ def test_at_every_width_figures_fill_their_rows_and_no_tab_wraps(stage):
     look = """() => {
         for (const count of document.querySelectorAll('.tabs .count')) count.textContent = '9,999';
         const box = (selector) => document.querySelector(selector).getBoundingClientRect();
-        return [box('#now').right - box('#now > :last-child').right, box('.tabs').height - box('#pause').height];
+        const hole = box('#now').right - box('#now > :last-child').right;
+        return [hole, box('.tabs').height - box('#pause').height];
     }"""
 
     async def main():
