@@ -1,4 +1,4 @@
-"""Counts and durations: OpenTelemetry instruments, read by OTLP exporters and by /metrics alike.
+"""Counts and durations: what is counted, under which names and labels. How it is told: `instruments`.
 
 Labels are bounded: routes are patterns, close codes that a client chose are told by their range, and whatever
 else there is folds into `other` at a limit. Who collects may be an exporter's thread; everything else happens
@@ -7,20 +7,16 @@ on the event loop's.
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import threading
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry.metrics import Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from proxy.core.report import StageOutcome
-from proxy.telemetry import prometheus
-from proxy.telemetry.histogram import SCOPE, Histogram, join
+from proxy.telemetry.instruments import Instruments
 from proxy.telemetry.spans import revision
-from proxy.telemetry.tally import OTHER, Tally
+from proxy.telemetry.tally import OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,20 +69,20 @@ class Metrics:
     def __init__(self, resource: Resource, version: str, readers: Sequence[Reader] = ()) -> None:
         self._open: set[OpenSession] = set()
         self._closing = threading.Lock()  # what a session said is in the totals or in `_open`, never in both
-        self._memory = InMemoryMetricReader()
-        self._provider = MeterProvider([self._memory, *readers], resource=resource, shutdown_on_exit=False)
-        self._meter = self._provider.get_meter(SCOPE, version)
-        self._handshakes = self._counter(
+        self._instruments = Instruments(resource, version, readers)
+        counter, level = self._instruments.counter, self._instruments.level
+        histogram = self._instruments.histogram
+        self._handshakes = counter(
             "readygate.handshakes", "Finished handshakes.", "{handshake}", "outcome", "route", "policy"
         )
-        self._redials = self._counter(
+        self._redials = counter(
             "readygate.redials",
             "Further tries at the upstream leg, by what ended the try before.",
             "{try}",
             "cause",
             "route",
         )
-        self._closed = self._counter(
+        self._closed = counter(
             "readygate.sessions.closed",
             "Closed sessions by close code and who ended them.",
             "{session}",
@@ -94,7 +90,7 @@ class Metrics:
             "side",
             "route",
         )
-        self._messages = self._counter(
+        self._messages = counter(
             "readygate.messages",
             "Messages of sessions by who sent them and type.",
             "{message}",
@@ -102,63 +98,61 @@ class Metrics:
             "type",
             live=self._messages_now,
         )
-        self._traffic = self._counter(
+        self._traffic = counter(
             "readygate.traffic",
             "Bytes of payload in sessions by who sent them.",
             "By",
             "sender",
             live=self._traffic_now,
         )
-        self._departures = self._counter(
+        self._departures = counter(
             "readygate.departures",
             "Upstreams let go after their client had left, by how it left.",
             "{session}",
             "reason",
             "route",
         )
-        self._discarded = self._counter(
+        self._discarded = counter(
             "readygate.departure.discarded",
             "Messages of the upstream discarded after the client left.",
             "{message}",
         )
-        self._http = self._counter(
+        self._http = counter(
             "readygate.http.requests",
             "HTTP requests passed through, by status class.",
             "{request}",
             "status_class",
         )
-        self._limits = self._counter(
+        self._limits = counter(
             "readygate.limits.hit", "Requests refused by a limit of the policy.", "{request}", "limit"
         )
-        self._guard = self._counter(
+        self._guard = counter(
             "readygate.guard.refused",
             "Requests that were not let in, by what spoke against them.",
             "{request}",
             "reason",
         )
-        self._denied = self._counter(
+        self._denied = counter(
             "readygate.auth.failures",
             "Requests without a good token, by what is wrong.",
             "{request}",
             "reason",
         )
-        self._key_sets = self._counter(
+        self._key_sets = counter(
             "readygate.auth.key_sets",
             "Times that a key set was fetched, by what came of it.",
             "{fetch}",
             "result",
         )
-        self._reloads = self._counter(
+        self._reloads = counter(
             "readygate.policy.reloads",
             "Times that the policy was loaded again, by what came of it.",
             "{reload}",
             "result",
         )
-        self._pending = self._gauge(
-            "readygate.handshakes.pending", "Handshakes now under way.", "{handshake}"
-        )
-        self._active = self._gauge("readygate.sessions.active", "Sessions now open.", "{session}")
-        build = self._gauge(
+        self._pending = level("readygate.handshakes.pending", "Handshakes now under way.", "{handshake}")
+        self._active = level("readygate.sessions.active", "Sessions now open.", "{session}")
+        build = level(
             "readygate.build.info",
             "Build and revision of this process, always 1.",
             "",
@@ -167,7 +161,7 @@ class Metrics:
             "revision",
         )
         build.add(1, version, platform.python_version(), revision(resource))
-        self._duration = Histogram(
+        self._duration = histogram(
             "readygate.handshake.duration",
             "From the upgrade request to the open gate, or to the refusal.",
             "s",
@@ -175,7 +169,7 @@ class Metrics:
             "outcome",
             "route",
         )
-        self._stages = Histogram(
+        self._stages = histogram(
             "readygate.stage.duration",
             "Stages of handshakes by leg and outcome, those of every try.",
             "s",
@@ -185,36 +179,16 @@ class Metrics:
             "outcome",
             "route",
         )
-        self._http_duration = Histogram(
+        self._http_duration = histogram(
             "readygate.http.duration",
             "From the head of an HTTP request to the end of its response.",
             "s",
             DURATION_BOUNDS_S,
             "status_class",
         )
-        self._lag = Histogram(
+        self._lag = histogram(
             "readygate.event_loop.lag", "How late a timer of the event loop is.", "s", LAG_BOUNDS_S
         )
-        self._histograms = (self._duration, self._stages, self._http_duration, self._lag)
-        for reader in readers:
-            reader.histograms = self._histograms
-
-    def _counter(
-        self,
-        name: str,
-        description: str,
-        unit: str,
-        *labels: str,
-        live: Callable[[], Mapping[tuple[str, ...], int]] | None = None,
-    ) -> Tally:
-        tally = Tally(*labels, live=live)
-        self._meter.create_observable_counter(name, [tally.observe], unit, description)
-        return tally
-
-    def _gauge(self, name: str, description: str, unit: str, *labels: str) -> Tally:
-        tally = Tally(*labels)
-        self._meter.create_observable_up_down_counter(name, [tally.observe], unit, description)
-        return tally
 
     @property
     def pending(self) -> int:
@@ -318,35 +292,30 @@ class Metrics:
 
     def watch(self, watched: Watched) -> None:
         """Tell from now on what this says. Call it once."""
-        self._observe("readygate.ready", "", "Whether new sessions are welcome: 1, or 0.", watched.ready)
-        self._observe("readygate.early.bytes", "By", "Early bytes now held.", watched.early_bytes)
-        self._observe("readygate.tasks", "{task}", "Tasks of the event loop now.", watched.tasks)
-        gauge = self._meter.create_observable_gauge
-        gauge(
+        made = self._instruments
+        made.watch_level("readygate.ready", "Whether new sessions are welcome: 1, or 0.", "", watched.ready)
+        made.watch_level("readygate.early.bytes", "Early bytes now held.", "By", watched.early_bytes)
+        made.watch_level("readygate.tasks", "Tasks of the event loop now.", "{task}", watched.tasks)
+        made.watch_gauge(
             "readygate.window",
-            [lambda _: _windows(watched.learned_windows())],
-            "s",
             "How long a leg has to stay up before it is believed, as learned.",
-        )
-        gauge(
-            "readygate.quiet",
-            [lambda _: _quiets(watched.learned_quiets())],
             "s",
-            "How long an upstream has to be silent before it hears that its client left, as learned.",
+            lambda: _windows(watched.learned_windows()),
         )
-
-    def _observe(self, name: str, unit: str, description: str, read: Callable[[], int]) -> None:
-        self._meter.create_observable_up_down_counter(
-            name, [lambda _: [Observation(read())]], unit, description
+        made.watch_gauge(
+            "readygate.quiet",
+            "How long an upstream has to be silent before it hears that its client left, as learned.",
+            "s",
+            lambda: _quiets(watched.learned_quiets()),
         )
 
     def watch_spans(self, dropped: Callable[[], int]) -> None:
         """Tell from now on how many spans were dropped. Call it once."""
-        self._meter.create_observable_counter(
+        self._instruments.watch_counter(
             "readygate.spans.dropped",
-            [lambda _: [Observation(dropped())]],
-            "{span}",
             "Spans that no collector got: it was away, or too slow.",
+            "{span}",
+            dropped,
         )
 
     def reloaded(self, result: str) -> None:
@@ -355,12 +324,11 @@ class Metrics:
 
     def prometheus(self) -> str:
         """Return everything in the Prometheus text format; empty with OTEL_SDK_DISABLED."""
-        return prometheus.render(join(self._memory.get_metrics_data(), self._histograms))
+        return self._instruments.prometheus()
 
     def shutdown(self, timeout_s: float) -> None:
         """Export what is left within the time (blocks for as long)."""
-        with contextlib.suppress(Exception):  # the SDK's word for a time that was too short
-            self._provider.shutdown(timeout_millis=timeout_s * 1000)
+        self._instruments.shutdown(timeout_s)
 
 
 def _code(report: SessionReport) -> str:

@@ -11,8 +11,9 @@ from proxy.core.frames import TEXT, FrameWalker, frame
 from proxy.core.plan import Role, Stage
 from proxy.core.report import Outcome, StageOutcome
 from proxy.telemetry import DepartureFacts, SessionReport, Traffic
-from proxy.telemetry.metrics import Metrics, Tally
+from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.spans import resource
+from proxy.telemetry.tally import Tally
 from tests.telemetry.reports import (
     START_MS,
     Held,
