@@ -103,6 +103,31 @@ def test_a_failed_handshake_is_exported_though_nothing_is_sampled(run):
     assert '"upstream.connect"' in told
 
 
+def test_eager_the_clients_stages_lie_beside_the_upstreams_tries_as_they_did(run):
+    env = {"OTEL_TRACES_EXPORTER": "console", "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    policy = "extends: production\nhandshake: {accept: eager, redial: {base_ms: 400}}\n"
+
+    async def main() -> str:
+        with launch.flaky() as backend, front.gate(backend.url, policy, env=env) as gate:
+            client = await wire.opened((gate.host, gate.port), "/cold?id=eager&refuse=1&status=503")
+            client.send(wire.text("hello"))
+            assert await client.message() == b"hello"
+            await client.leave()
+            return await asyncio.to_thread(gate.wait_for_log, lambda text: '"websocket.session"' in text)
+
+    spans = [json.loads(line) for line in run(main()).splitlines() if '"trace_state"' in line]
+    root = next(span for span in spans if span["name"] == "websocket.handshake")
+    children = [span for span in spans if span["parent_id"] == root["context"]["span_id"]]
+    began = {(span["name"], span["attributes"].get("readygate.attempt")): span for span in children}
+    first, second = (began["upstream.upgrade", attempt] for attempt in (1, 2))
+    assert (first["status"]["status_code"], second["status"]["status_code"]) == ("ERROR", "UNSET")
+    assert second["attributes"]["http.request.resend_count"] == 1
+    proof = next(span for span in children if span["name"] == "client.validation")
+    # the client proves itself while the upstream is away, and is there when its second try begins
+    assert root["start_time"] <= proof["start_time"] < proof["end_time"] < second["start_time"]
+    assert second["end_time"] <= root["end_time"]
+
+
 def test_what_goes_wrong_in_plain_http_names_the_request_without_its_secrets(run):
     async def main() -> str:
         env = {"GOOGLE_CLOUD_PROJECT": "p"}
