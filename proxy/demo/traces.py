@@ -147,7 +147,7 @@ def _row(root: Span, child: Span) -> str:
 def _facts(child: Span) -> str:
     """Return what came of a step: its try if it is not the first, status, proof, events, error."""
     told = child.attributes
-    attempt = told.get("readygate.attempt", _FIRST_TRY)
+    attempt = told.get("readygate.attempt", _FIRST_TRY) if child.name.startswith("upstream.") else _FIRST_TRY
     status, error = told.get("http.response.status_code", ""), told.get("error.type", "")
     facts = [
         f"try {attempt}" if attempt != _FIRST_TRY else "",

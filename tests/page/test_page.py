@@ -40,7 +40,7 @@ def test_rows_appear_as_clients_come_and_the_figures_follow(stage):
             return told_of, spoken
 
     text, spoken = stage.run(main())
-    assert "ready" in text
+    assert "ready" in text or "unproven" in text  # where the client was slow
     assert " ms" in text
     assert spoken.startswith("upstream connect ")
     assert "client validation" in spoken
@@ -70,7 +70,8 @@ def test_the_waterfall_in_detail_is_what_the_gate_tells_of_this_session(stage):
     steps = next(one for one in handshakes if one["trace_id"] == trace_id)["steps"]
     shown = [name for name in names if name not in {"pause before a redial", "first reply"}]
     assert shown == [
-        f"{step['leg']} {step['name']}" + (f" (try {step['attempt']})" if step["attempt"] > 1 else "")
+        f"{step['leg']} {step['name']}"
+        + (f" (try {step['attempt']})" if step["leg"] == "upstream" and step["attempt"] > 1 else "")
         for step in steps
     ]
     assert names.count("pause before a redial") == 2

@@ -74,8 +74,13 @@ function ending(step) {
 }
 
 export function label(step) {
-  const nth = step.attempt > 1 ? `, try ${step.attempt}` : "";
+  const nth = again(step) ? `, try ${step.attempt}` : "";
   return `${step.leg} ${step.name}${nth}`;
+}
+
+// Only the upstream is tried again; the client's stages belong to the last try, and are the first of their kind.
+function again(step) {
+  return step.leg === "upstream" && step.attempt > 1;
 }
 
 // One sentence: what made it fail, or what took longest.
@@ -146,7 +151,7 @@ function row(step, one, scale) {
   if (one.open_ms !== null) track.append(mark("gate", one.open_ms, scale));
   const took = step.outcome === "skipped" ? "skipped" : ms(step.end_ms - step.start_ms);
   return el("tr", { class: `${step.leg} ${step.outcome}` },
-    el("th", { scope: "row" }, el("span", { class: "leg" }, step.leg), ` ${step.name}${step.attempt > 1 ? ` (try ${step.attempt})` : ""}`),
+    el("th", { scope: "row" }, el("span", { class: "leg" }, step.leg), ` ${step.name}${again(step) ? ` (try ${step.attempt})` : ""}`),
     el("td", { class: "bars" }, track, el("span", { class: "evidence" }, evidence(step))),
     el("td", { class: "number" }, took));
 }
