@@ -110,8 +110,8 @@ class FrameWalker:
 
     Call `feed` with each chunk and pass on what it returns. After it, `notices` holds the Close frames and
     our own pongs that became whole (with `controls=True`, all control frames; the caller empties it), and the
-    counts are up to date: `text` and `binary` whole messages, `payload_bytes` of data frames, `frames` of all
-    kinds.
+    counts are up to date: `text` and `binary` whole messages, `text_bytes` and `binary_bytes` of payload in
+    data frames, `frames` of all kinds.
 
     `expect_pong` makes it look for our own pongs, which are cut out of what `feed` returns. With `hold_close`
     set, the first Close frame and all behind it are kept back too: the caller speaks for the peer from then.
@@ -123,8 +123,8 @@ class FrameWalker:
 
     __slots__ = (
         "_closed", "_controls", "_first", "_grab", "_head", "_held", "_kind", "_left", "_mask", "_message",
-        "_nonces", "_others", "_plain", "_shut", "_span", "_tap",
-        "binary", "hold_close", "message_bytes", "notices", "payload_bytes", "text", "too_big",
+        "_nonces", "_others", "_plain", "_shut", "_span", "_tap", "_textual",
+        "binary", "binary_bytes", "hold_close", "message_bytes", "notices", "text", "text_bytes", "too_big",
     )  # fmt: skip
 
     def __init__(self, *, controls: bool = False) -> None:
@@ -134,6 +134,7 @@ class FrameWalker:
         self._head = b""  # a header cut short by the end of a chunk
         self._first = 0  # first byte (FIN, RSV, opcode) of the frame that we are in
         self._mask = b""
+        self._textual = True  # whether that frame is of a text message
         self._kind = TEXT  # opcode of the fragmented message that we are in
         self._grab: bytearray | None = None  # payload of a control frame, while inside one
         self._held: bytearray | None = None  # a frame that may not be passed on, from earlier chunks
@@ -147,12 +148,17 @@ class FrameWalker:
         self._plain = True  # nothing of the above but a data frame is under way, and nothing is looked for
         self._others = 0  # frames begun that are no whole message: control, fragments, the one under way
         self.notices: list[Control] = []
-        self.text = self.binary = self.payload_bytes = 0
+        self.text = self.binary = self.text_bytes = self.binary_bytes = 0
 
     @property
     def messages(self) -> int:
         """Whole data messages so far."""
         return self.text + self.binary
+
+    @property
+    def payload_bytes(self) -> int:
+        """Payload in data frames so far."""
+        return self.text_bytes + self.binary_bytes
 
     @property
     def frames(self) -> int:
@@ -197,7 +203,7 @@ class FrameWalker:
     def skip(self, size: int) -> None:
         """Take it that so many bytes have passed; at most `unseen`."""
         self._left -= size
-        self.payload_bytes += size
+        self._count_payload(size)
         if size and not self._left:
             self._end_frame()
 
@@ -218,11 +224,12 @@ class FrameWalker:
                 second = data[1]
                 kind = _KIND[data[0]]
                 if kind and size == _WHOLE[second]:
-                    self.payload_bytes += second & 0x7F
                     if kind == TEXT:
                         self.text += 1
+                        self.text_bytes += second & 0x7F
                     else:
                         self.binary += 1
+                        self.binary_bytes += second & 0x7F
                     return data
             pos = self._run(data, size)
             if pos == size:
@@ -237,7 +244,7 @@ class FrameWalker:
         self._plain = self._is_plain()
         return out
 
-    def _run(self, data: bytes, size: int) -> int:
+    def _run(self, data: bytes, size: int) -> int:  # noqa: C901 - one loop, its state is local
         """Walk the rest of a data frame, then whole messages of one frame and untold pings; return their end.
 
         Most chunks hold nothing else: a short message, a run of them, a piece of a long one. So this is done
@@ -246,12 +253,13 @@ class FrameWalker:
         pos = self._left
         if pos > size:  # in the middle of a long frame
             self._left = pos - size
-            self.payload_bytes += size
+            self._count_payload(size)
             return size
         if pos:
             self._left = 0
+            self._count_payload(pos)
             self._end_frame()
-        payload, frames, texts = pos, 0, 0
+        payload = textual = frames = texts = 0
         most = self.message_bytes or _ANY_LENGTH
         while size - pos > 1:
             kind, second = _KIND[data[pos]], data[pos + 1]
@@ -278,14 +286,18 @@ class FrameWalker:
                 self._others += 1
                 self._first = data[pos]
                 self._span, self._left = end - pos, end - size
-                payload += size - begin
+                self._textual = kind == TEXT
+                self._count_payload(size - begin)
                 pos = size
                 break
             frames += 1
-            texts += kind == TEXT
             payload += length
+            if kind == TEXT:
+                texts += 1
+                textual += length
             pos = end
-        self.payload_bytes += payload
+        self.text_bytes += textual
+        self.binary_bytes += payload - textual
         self.text += texts
         self.binary += frames - texts
         return pos
@@ -374,6 +386,7 @@ class FrameWalker:
                     self._kind, self._message = opcode, 0
                 self._message += message
                 message = self._message
+            self._textual = (opcode or self._kind) == TEXT
             if self.message_bytes is not None and message > self.message_bytes and not self.too_big:
                 self._shut = self.too_big = True
                 self.notices.append(Control(TOO_BIG, b""))
@@ -387,10 +400,16 @@ class FrameWalker:
         if self._grab is not None:
             self._grab += data[pos : min(end, pos + _MAX_CONTROL + 1 - len(self._grab))]
         else:
-            self.payload_bytes += end - pos
+            self._count_payload(end - pos)
             if self._tap is not None:
                 self._tap.payload(data[pos:end])
         return end
+
+    def _count_payload(self, size: int) -> None:
+        if self._textual:
+            self.text_bytes += size
+        else:
+            self.binary_bytes += size
 
     def _end_frame(self) -> bool:
         """Count a whole frame; return True if it is to be cut out."""

@@ -411,4 +411,4 @@ class Joined:
 
 
 def _traffic(walker: FrameWalker) -> Traffic:
-    return Traffic(walker.text, walker.binary, walker.payload_bytes)
+    return Traffic(walker.text, walker.binary, walker.text_bytes, walker.binary_bytes)

@@ -48,25 +48,32 @@ class RequestFacts:
 
 
 class Said(Protocol):
-    """Counts what one side says, as it says it: whole messages by type, and bytes of payload."""
+    """Counts what one side says, as it says it: whole messages and bytes of payload, both by type."""
 
     text: int
     binary: int
-    payload_bytes: int
+    text_bytes: int
+    binary_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What one side said in a session: finished messages by type, and bytes."""
+    """What one side said in a session: finished messages, and bytes of payload, both by type."""
 
     text_messages: int = 0
     binary_messages: int = 0
-    bytes: int = 0
+    text_bytes: int = 0
+    binary_bytes: int = 0
 
     @property
     def messages(self) -> int:
         """Messages of both types."""
         return self.text_messages + self.binary_messages
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of both types."""
+        return self.text_bytes + self.binary_bytes
 
 
 @dataclass(frozen=True, slots=True)

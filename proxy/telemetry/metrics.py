@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.core.report import HandshakeReport
     from proxy.telemetry.facts import DepartureFacts, Said, SessionReport
     from proxy.telemetry.histogram import Reader
+    from proxy.telemetry.tally import Tally
 
 DURATION_BOUNDS_S = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1),
@@ -100,9 +101,10 @@ class Metrics:
         )
         self._traffic = counter(
             "readygate.traffic",
-            "Bytes of payload in sessions by who sent them.",
+            "Bytes of payload in sessions by who sent them and type.",
             "By",
             "sender",
+            "type",
             live=self._traffic_now,
         )
         self._departures = counter(
@@ -235,28 +237,27 @@ class Metrics:
             for sender, traffic in (("client", report.client), ("upstream", report.upstream)):
                 self._messages.add(traffic.text_messages, sender, "text")
                 self._messages.add(traffic.binary_messages, sender, "binary")
-                self._traffic.add(traffic.bytes, sender)
+                self._traffic.add(traffic.text_bytes, sender, "text")
+                self._traffic.add(traffic.binary_bytes, sender, "binary")
         if report.departure is not None:
             self.departed(report.departure, report.reason, route)
 
     def _messages_now(self) -> dict[tuple[str, ...], int]:
         """Return messages of closed sessions and, so far, of open ones. It never falls."""
-        with self._closing:
-            told, sessions = self._messages.values(), list(self._open)
-        for sender, side in (("client", 0), ("upstream", 1)):
-            for name in ("text", "binary"):
-                said = sum(getattr(session.said[side], name) for session in sessions)
-                told[sender, name] = told.get((sender, name), 0) + said
-        return told
+        return self._so_far(self._messages, "{}")
 
     def _traffic_now(self) -> dict[tuple[str, ...], int]:
         """Return the same in bytes."""
+        return self._so_far(self._traffic, "{}_bytes")
+
+    def _so_far(self, closed: Tally, counter: str) -> dict[tuple[str, ...], int]:
         with self._closing:
-            told, sessions = self._traffic.values(), list(self._open)
+            told, sessions = closed.values(), list(self._open)
         for sender, side in (("client", 0), ("upstream", 1)):
-            told[(sender,)] = told.get((sender,), 0) + sum(
-                session.said[side].payload_bytes for session in sessions
-            )
+            for kind in ("text", "binary"):
+                name = counter.format(kind)
+                said = sum(getattr(session.said[side], name) for session in sessions)
+                told[sender, kind] = told.get((sender, kind), 0) + said
         return told
 
     def departed(self, departure: DepartureFacts, reason: str, route: str) -> None:

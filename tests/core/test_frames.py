@@ -40,7 +40,7 @@ def messages(draw, own_pongs=True):
         payload = OURS if own else draw(st.binary(max_size=125).filter(lambda p: p != OURS))
         return frame(opcode, payload, mask=mask), own
 
-    pieces, text, binary, total = [], 0, 0, 0
+    pieces, text, binary, said = [], 0, 0, {TEXT: 0, BINARY: 0}
     for _ in range(draw(st.integers(0, 6))):
         if draw(st.integers(0, 3)) == 0:
             pieces.append(control())
@@ -50,11 +50,11 @@ def messages(draw, own_pongs=True):
         for i, part in enumerate(parts):
             last = i == len(parts) - 1
             pieces.append((frame(kind if i == 0 else CONTINUATION, part, mask=mask, fin=last), False))
-            total += len(part)
+            said[kind] += len(part)
             if not last and draw(st.booleans()):
                 pieces.append(control())
         text, binary = text + (kind == TEXT), binary + (kind == BINARY)
-    return pieces, text, binary, total
+    return pieces, text, binary, (said[TEXT], said[BINARY])
 
 
 def cuts_of(data, draw_points):
@@ -66,7 +66,7 @@ def cuts_of(data, draw_points):
 @settings(max_examples=300, deadline=None)
 @given(messages(), st.lists(st.integers(0, 200_000), max_size=30), st.booleans())
 def test_any_cut_gives_the_same_counts_boundaries_and_output(sequence, points, byte_by_byte):
-    pieces, text, binary, total = sequence
+    pieces, text, binary, said = sequence
     wire = b"".join(piece for piece, _ in pieces)
     walker = FrameWalker()
     for _, own in pieces:
@@ -94,7 +94,8 @@ def test_any_cut_gives_the_same_counts_boundaries_and_output(sequence, points, b
             continue
         expected += piece
     assert out == expected
-    assert (walker.text, walker.binary, walker.payload_bytes) == (text, binary, total)
+    assert (walker.text, walker.binary) == (text, binary)
+    assert (walker.text_bytes, walker.binary_bytes) == said
     assert walker.frames == len(pieces)
     assert sum(n.own for n in walker.notices) == int(cut)
 
@@ -102,7 +103,7 @@ def test_any_cut_gives_the_same_counts_boundaries_and_output(sequence, points, b
 @settings(max_examples=300, deadline=None)
 @given(messages(), st.lists(st.integers(0, 200_000), max_size=30))
 def test_payload_that_is_skipped_counts_as_if_it_had_been_fed(sequence, points):
-    pieces, text, binary, total = sequence
+    pieces, text, binary, said = sequence
     wire = b"".join(piece for piece, _ in pieces)
     walker, fed, skipped = FrameWalker(), b"", b""
     at = 0
@@ -119,7 +120,8 @@ def test_payload_that_is_skipped_counts_as_if_it_had_been_fed(sequence, points):
         assert (walker.rest, walker.torso, walker.at_boundary) == (whole.rest, whole.torso, whole.at_boundary)
         assert walker.notices == whole.notices
     assert len(fed) + len(skipped) == len(wire)
-    assert (walker.text, walker.binary, walker.payload_bytes) == (text, binary, total)
+    assert (walker.text, walker.binary) == (text, binary)
+    assert (walker.text_bytes, walker.binary_bytes) == said
     assert walker.frames == len(pieces)
 
 

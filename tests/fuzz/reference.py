@@ -57,7 +57,8 @@ class Told:
     notices: list[Control] = field(default_factory=list)
     text: int = 0
     binary: int = 0
-    payload_bytes: int = 0
+    text_bytes: int = 0
+    binary_bytes: int = 0
     frames: int = 0
     settled: int = 0
     at_boundary: bool = True
@@ -110,11 +111,13 @@ def told(wire: bytes, rules: Rules) -> Told:
         held = doubtful(frame.begin, frame.body, frame.opcode) and short
         cut = False
         if not frame.control:
-            seen.payload_bytes += len(frame.raw)
             seen.tapped.append((frame.first, frame.mask, frame.raw, frame.whole))
             if said.begun(frame) and not seen.too_big:
                 seen.too_big = shut = True
                 seen.notices.append(Control(TOO_BIG, b""))
+            textual = said.kind(frame) == TEXT
+            seen.text_bytes += len(frame.raw) * textual
+            seen.binary_bytes += len(frame.raw) * (not textual)
             if frame.whole:
                 kind = said.ended(frame)
                 seen.text += kind == TEXT
@@ -167,6 +170,10 @@ class _Messages:
             self._kind, self._size = frame.opcode, 0
         self._size += size
         return self._most is not None and self._size > self._most
+
+    def kind(self, frame: Frame) -> int:
+        """Return the kind of the message that a frame, which has begun, is part of."""
+        return frame.opcode or self._kind
 
     def ended(self, frame: Frame) -> int | None:
         """Note a whole frame; return the kind of the message that it ends, None if it ends none."""

@@ -76,7 +76,7 @@ def test_what_an_open_session_says_and_its_stages_are_in_the_metrics(run):
 
     told = set(run(main()).splitlines())
     assert 'readygate_messages_total{sender="client",type="text"} 1' in told
-    assert 'readygate_traffic_bytes_total{sender="upstream"} 5' in told
+    assert 'readygate_traffic_bytes_total{sender="upstream",type="text"} 5' in told
     stage = 'leg="upstream",stage="validation",outcome="proved",route="*"'
     assert f"readygate_stage_duration_seconds_count{{{stage}}} 1" in told
     assert 'readygate_window_seconds{route="*",leg="upstream"} 0.025' in told

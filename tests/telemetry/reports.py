@@ -75,7 +75,7 @@ def report(outcome: Outcome = Outcome.READY, status: int | None = 101, **changes
 def closed(
     ended_by: str = "client", client_code: int | None = 1000, upstream_code: int | None = 1000
 ) -> SessionReport:
-    return SessionReport(ended_by, client_code, upstream_code, Traffic(3, 1, 400), Traffic(5, 0, 5000))
+    return SessionReport(ended_by, client_code, upstream_code, Traffic(3, 1, 300, 100), Traffic(5, 0, 5000))
 
 
 class Held:

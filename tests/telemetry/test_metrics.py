@@ -62,13 +62,14 @@ def test_a_session_is_active_then_counted_by_code_and_side_with_its_traffic():
     made = telemetry()
     _, session, _ = open_session(made)
     assert "readygate_sessions_active 1" in lines(made.metrics)
-    said = (Traffic(3, 1, 400), Traffic(5, 0, 5000), DepartureFacts(2, 9, 1.0))
+    said = (Traffic(3, 1, 300, 100), Traffic(5, 0, 5000), DepartureFacts(2, 9, 1.0))
     session.finish(SessionReport("upstream", 1014, None, *said), START_MS + 99)
     told = lines(made.metrics)
     assert "readygate_sessions_active 0" in told
     assert 'readygate_sessions_closed_total{code="1006",side="upstream",route="/ws/**"} 1' in told
     assert 'readygate_messages_total{sender="client",type="binary"} 1' in told
-    assert 'readygate_traffic_bytes_total{sender="upstream"} 5000' in told
+    assert 'readygate_traffic_bytes_total{sender="upstream",type="text"} 5000' in told
+    assert 'readygate_traffic_bytes_total{sender="client",type="binary"} 100' in told
     assert "readygate_departure_discarded_total 2" in told
 
 
@@ -162,11 +163,11 @@ def test_what_an_open_session_says_is_counted_as_it_says_it_and_once():
     client.feed(frame(TEXT, b"four", mask=b"mask"))
     assert counts() == (
         'readygate_messages_total{sender="client",type="text"} 1',
-        'readygate_traffic_bytes_total{sender="client"} 4',
+        'readygate_traffic_bytes_total{sender="client",type="text"} 4',
     )
     upstream.feed(frame(TEXT, b"five!"))
     before = counts()
-    assert 'readygate_traffic_bytes_total{sender="upstream"} 5' in before
+    assert 'readygate_traffic_bytes_total{sender="upstream",type="text"} 5' in before
     session.finish(SessionReport("client", 1000, 1000, Traffic(1, 0, 4), Traffic(1, 0, 5)), START_MS + 9)
     assert counts() == before
 
@@ -177,7 +178,7 @@ def test_the_counts_of_open_sessions_never_fall_whoever_reads_them_meanwhile():
 
     def read() -> None:
         while not over.is_set():
-            seen.append(made.metrics._traffic_now()[("client",)])
+            seen.append(made.metrics._traffic_now()["client", "text"])
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -189,7 +190,7 @@ def test_the_counts_of_open_sessions_never_fall_whoever_reads_them_meanwhile():
     over.set()
     reader.join()
     assert seen == sorted(seen)
-    assert made.metrics._traffic_now()[("client",)] == 1200
+    assert made.metrics._traffic_now()["client", "text"] == 1200
 
 
 def test_what_routes_have_learned_is_told_in_seconds():

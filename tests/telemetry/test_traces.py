@@ -215,7 +215,7 @@ def test_the_session_is_a_trace_of_its_own_linked_both_ways(recorded):
 def test_the_session_tells_who_ended_it_and_what_was_said(recorded):
     _, session, _ = open_session(recorded.telemetry)
     told = SessionReport(
-        "client", 1001, 1000, Traffic(3, 1, 400), Traffic(5, 0, 5000), DepartureFacts(2, 60, 48.5)
+        "client", 1001, 1000, Traffic(3, 1, 300, 100), Traffic(5, 0, 5000), DepartureFacts(2, 60, 48.5)
     )
     session.finish(told, START_MS + 11)
     span = recorded.spans()["websocket.session"]
