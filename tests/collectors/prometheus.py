@@ -19,6 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -80,9 +81,12 @@ class Prometheus:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{query}: {error.read().decode()}") from error
 
-    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """Return labels and value of each series of an instant query. AssertionError if it is wrong."""
-        found = self._ask("query", query=expression)
+    def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
+        """Return labels and value of each series of an instant query, now or at a moment of the past.
+
+        AssertionError if it is wrong.
+        """
+        found = self._ask("query", query=expression, time=str(at or time.time()))
         assert found["resultType"] == "vector", expression
         return [(one["metric"], float(one["value"][1])) for one in found["result"]]
 
@@ -100,10 +104,21 @@ class Prometheus:
         now = time.time()
 
         def all_of_them() -> bool:
-            at = [value for _, value in self.query("timestamp(up == 1)")]
+            # of a comparison, timestamp() would tell when the query was asked
+            at = [value for _, value in self.query("timestamp(up) and up == 1")]
             return len(at) == len(self.targets) and min(at) > now
 
         self.until(all_of_them, "not all were scraped")
+
+    def evaluated(self) -> None:
+        """Wait until the alerts were looked at by what had been scraped before this moment."""
+        now = datetime.now(UTC)
+
+        def all_of_them() -> bool:
+            groups = self._ask("rules")["groups"]
+            return all(datetime.fromisoformat(group["lastEvaluation"]) > now for group in groups)
+
+        self.until(all_of_them, "the alerts were not looked at")
 
     def firing(self) -> dict[str, list[dict]]:
         """Return the alerts that fire now, by name, as the server tells of them."""

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import math
 import re
+import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.collectors.dashboard import Query, queries
@@ -43,6 +45,9 @@ SHOWN = {
 }
 
 
+ROUNDS = 5
+
+
 def test_panels_show_and_alerts_tell_what_two_gates_under_faults_went_through(run, tmp_path: Path):
     with contextlib.ExitStack() as stack:
         scenes = Scenes(tmp_path, stack)
@@ -52,14 +57,12 @@ def test_panels_show_and_alerts_tell_what_two_gates_under_faults_went_through(ru
         scenes.start()
         run(scenes.play())  # a counter's first count is no rate yet
         prometheus.scraped()
-        run(scenes.play())
         scenes.refuse_a_policy()
-        prometheus.scraped()
-        prometheus.until(lambda: prometheus.query("readygate_policy_reloads_total"), "no reload was counted")
+        fired = check_alerts(prometheus, lambda: run(scenes.play()))
+        check_panels(prometheus, time.time())
         for target in scenes.targets:
             check_exposition(target)
-        check_panels(prometheus)
-        check_alerts(prometheus)
+        check_words(fired)
         run(check_drain(prometheus, scenes))
 
 
@@ -69,15 +72,16 @@ def check_exposition(target: str) -> None:
         assert promtool("check", "metrics", given=answer.read().decode()).strip() == ""
 
 
-def check_panels(prometheus: Prometheus) -> None:
+def check_panels(prometheus: Prometheus, at: float) -> None:
+    """All of them show the window before this moment, however long it takes to ask for them."""
     shown: dict[str, list[dict[str, str]]] = {}
     for query in queries():
-        found = prometheus.query(query.asked(WINDOW))
+        found = prometheus.query(query.asked(WINDOW), at)
         values = [value for _, value in found if not math.isnan(value)]
         assert values, f"{query.panel} shows nothing: {query.expression}"
         check_legend(query, [labels for labels, _ in found])
         shown.setdefault(query.panel, []).extend(labels for labels, _ in found)
-        check_variables(prometheus, query)
+        check_variables(prometheus, query, at)
     for panel, wanted in SHOWN.items():
         for labels in wanted:
             assert any(labels.items() <= one.items() for one in shown[panel]), (panel, labels, shown[panel])
@@ -90,25 +94,39 @@ def check_legend(query: Query, series: list[dict[str, str]]) -> None:
     assert len({tuple(labels[name] for name in names) for labels in series}) == len(series), query
 
 
-def check_variables(prometheus: Prometheus, query: Query) -> None:
+def check_variables(prometheus: Prometheus, query: Query, at: float) -> None:
     """With a route and a revision chosen there is nothing of the others."""
-    for labels, _ in prometheus.query(query.asked(WINDOW, route="/cold", revision=REVISIONS["cold"])):
+    for labels, _ in prometheus.query(query.asked(WINDOW, route="/cold", revision=REVISIONS["cold"]), at):
         assert labels.get("revision", REVISIONS["cold"]) == REVISIONS["cold"], query
         assert labels.get("route", "/cold") == "/cold", query
-    assert not prometheus.query(query.asked(WINDOW, revision="none")), f"{query} knows no revision"
+    assert not prometheus.query(query.asked(WINDOW, revision="none"), at), f"{query} knows no revision"
 
 
-def check_alerts(prometheus: Prometheus) -> None:
-    prometheus.until(lambda: set(prometheus.firing()) >= DUE, f"not all of {DUE} fire")
-    firing = prometheus.firing()
-    assert set(firing) - BUSY == DUE
-    for alert in (alert for alerts in firing.values() for alert in alerts):
+def check_alerts(prometheus: Prometheus, play: Callable[[], None]) -> dict[str, list[dict]]:
+    """Play until each alert that is due has fired, and no other; return them.
+
+    On a busy machine what one needs may lie a window apart in one round, and another fires late.
+    """
+    fired: dict[str, list[dict]] = {}
+    for _ in range(ROUNDS):
+        play()
+        prometheus.scraped()
+        prometheus.evaluated()
+        fired |= prometheus.firing()
+        if set(fired) >= DUE:
+            break
+    assert sorted(set(fired) - BUSY) == sorted(DUE)
+    return fired
+
+
+def check_words(fired: dict[str, list[dict]]) -> None:
+    for alert in (alert for alerts in fired.values() for alert in alerts):
         for text in alert["annotations"].values():
             assert "<error" not in text, text
             assert "no value" not in text, text
-    slow = {alert["labels"]["route"] for alert in firing["ReadygateHandshakesTimingOut"]}
+    slow = {alert["labels"]["route"] for alert in fired["ReadygateHandshakesTimingOut"]}
     assert slow == {"/ws/ingest/**"}
-    assert {alert["labels"]["route"] for alert in firing["ReadygateRedialStorm"]} == {"/cold"}
+    assert {alert["labels"]["route"] for alert in fired["ReadygateRedialStorm"]} == {"/cold"}
 
 
 async def check_drain(prometheus: Prometheus, scenes: Scenes) -> None:
