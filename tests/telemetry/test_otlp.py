@@ -26,8 +26,9 @@ class Collector:
     """Keeps decoded OTLP requests; with `answers` False it takes them and never answers."""
 
     def __init__(self, *, answers: bool = True) -> None:
-        self._answers = answers
-        self._gone = asyncio.Event()
+        self._answering = asyncio.Event()
+        if answers:
+            self._answering.set()
         self.asked = asyncio.Event()
         self.spans: list[Span] = []
         self.resource: dict[str, str] = {}
@@ -43,13 +44,16 @@ class Collector:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._gone.set()
+        self.answer()
         await self._runner.cleanup()
+
+    def answer(self) -> None:
+        """Answer from now on, those who have been waiting first."""
+        self._answering.set()
 
     async def _take(self, asked: web.BaseRequest) -> web.Response:
         self.asked.set()
-        if not self._answers:
-            await self._gone.wait()
+        await self._answering.wait()
         body = await asked.read()
         if asked.path == "/v1/traces":
             for block in ExportTraceServiceRequest.FromString(body).resource_spans:
@@ -198,7 +202,7 @@ def test_the_sampler_is_the_users(run, environ):
 
 def test_a_collector_that_never_answers_holds_up_neither_sessions_nor_the_stop(run, environ, caplog):
     async def main() -> tuple[float, float]:
-        loop = asyncio.get_running_loop()
+        loop, before = asyncio.get_running_loop(), set(threading.enumerate())
         async with Collector(answers=False) as collector:
             made = Telemetry.from_environment(
                 environ(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{collector.url}/v1/traces"), version="0"
@@ -210,7 +214,13 @@ def test_a_collector_that_never_answers_holds_up_neither_sessions_nor_the_stop(r
             await collector.asked.wait()
             started_s = loop.time()
             await asyncio.to_thread(made.shutdown, 0.2)
-            return spent_s, loop.time() - started_s
+            stopping_s = loop.time() - started_s
+            collector.answer()  # or a thread of the exporter would try again during the tests that follow
+            for thread in set(threading.enumerate()) - before:
+                if thread.name.startswith("OtelBatch"):
+                    await asyncio.to_thread(thread.join, 10)
+                    assert not thread.is_alive()
+            return spent_s, stopping_s
 
     spent_s, stopping_s = run(main())
     assert spent_s < 5  # 6000 spans, three times the queue; an export may take 10 s
