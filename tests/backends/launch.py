@@ -101,12 +101,15 @@ class Server:
         return self.process.pid
 
     def log(self) -> str:
-        """Return what it wrote to stdout and stderr since it was ready."""
-        texts = []
+        """Return what it wrote to stdout and stderr since it was ready; whole lines only, while it runs."""
+        texts, running = [], self.process.poll() is None
         for path, start in zip((self.stdout, self.stderr), self.log_from, strict=True):
             with path.open("rb") as file:
                 file.seek(start)
-                texts.append(file.read().decode(errors="replace"))
+                told = file.read()
+            if running:  # a line may be read while it is written
+                told = told[: told.rfind(b"\n") + 1]
+            texts.append(told.decode(errors="replace"))
         return "".join(texts)
 
     def log_lines(self) -> int:

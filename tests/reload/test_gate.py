@@ -380,7 +380,8 @@ def in_terminal(backend: Server, policy: PolicyFile, workers: str, *before: str)
 
 @each_kind
 def test_a_gate_stops_when_the_terminal_that_it_runs_in_is_closed(run, backend, policy, workers):
-    gate, terminal = in_terminal(backend, policy, workers)
+    # who runs the tests under nohup would hand its deafness on
+    gate, terminal = in_terminal(backend, policy, workers, "env", "--default-signal=HUP")
     with gate:
         hang_up(gate)
         run(told(gate, "policy unchanged"))
