@@ -337,8 +337,8 @@ async def standing(folder: Path, upstream: Backend | int, policy: str = POLICY) 
     stand = Stand(gate, public.getsockname()[1], backend, exporter)
     try:
         yield stand
-    finally:
-        await vanish(*stand.clients)
+    finally:  # upstreams, too: the gate would wait for their Close until it cuts them
+        await vanish(*stand.clients, *(backend.peers if backend else ()))
         await gate.stop()
 
 

@@ -136,8 +136,9 @@ def test_a_gate_may_follow_another_on_its_port_at_once(run, stands):
                         await client.message()
 
     listen = f"127.0.0.1:{launch.free_port()}"
+    policy = "extends: production\ndrain: {spread_s: 0.2}\n"
     for workers in ("2", "2", "1", "1", "2"):  # each kind follows each
-        with front.gate(stands.backend("flaky").url, workers=workers, listen=listen) as gate:
+        with front.gate(stands.backend("flaky").url, policy, workers=workers, listen=listen) as gate:
             assert f"{gate.host}:{gate.port}" == listen
             run(left_by(gate))
             assert gate.process.wait(30) == 0

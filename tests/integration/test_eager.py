@@ -88,5 +88,6 @@ def test_a_backend_that_never_comes_ends_as_1013_at_the_deadline(run):
         async with await wire.opened(through, "/ws/echo", early=wire.text("anybody?")) as client:
             assert (await end_of(client))[0] == 1013
 
-    with front.gate(f"http://127.0.0.1:{launch.free_port()}", EAGER) as gate:
+    policy = EAGER.replace("deadline_s: 3", "deadline_s: 1")
+    with front.gate(f"http://127.0.0.1:{launch.free_port()}", policy) as gate:
         run(main((gate.host, gate.port)))

@@ -11,7 +11,8 @@ import pytest
 
 from tests.backends import front, launch, wire
 
-IMPATIENT = "extends: production\nhandshake: {deadline_s: 1}\n"
+# What was begun with a backend that never answers is left to it until the gate's grace is over.
+IMPATIENT = "extends: production\nhandshake: {deadline_s: 1}\ndrain: {spread_s: 0, grace_s: 2}\n"
 
 
 def test_a_backend_on_a_unix_socket_is_served(run, tmp_path: Path):
