@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -11,6 +13,10 @@ import uvloop
 
 T = TypeVar("T")
 HANG_S = 30
+
+# The tests start some hundred processes, and each would compile the package anew if that could not be kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture
