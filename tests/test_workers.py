@@ -22,17 +22,18 @@ from tests.backends.launch import free_port
 ROOT = Path(__file__).parents[1]
 
 WORKER = """
-import asyncio, os, signal, sys
-from aiohttp import web
+import sys
+if sys.argv[1] == "broken":
+    print("broken beyond repair", file=sys.stderr)
+    sys.exit(int(sys.argv[2]))
+
+import asyncio, os, signal
 from proxy.worker import announce_ready, worker_admin_socket, worker_number, worker_socket
 
 async def main():
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    if sys.argv[1] == "broken":
-        print("broken beyond repair", file=sys.stderr)
-        sys.exit(int(sys.argv[2]))
     number = worker_number()
 
     async def greet(reader, writer):
@@ -60,6 +61,7 @@ async def main():
     server = await asyncio.start_server(greet, sock=worker_socket("127.0.0.1", 0))
     sock = worker_admin_socket()
     if sock is not None:
+        from aiohttp import web  # half of what a worker's start costs
         await loop.create_unix_server(web.Server(admin), sock=sock)
     announce_ready()
     if sys.argv[1] == "deaf":
