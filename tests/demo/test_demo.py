@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -73,12 +72,10 @@ def until(process: subprocess.Popen[str], text: str) -> list[str]:
 
 @pytest.mark.timeout(HANG_S)
 def test_every_fault_fails_directly_and_is_served_through_the_gate() -> None:
-    began = time.monotonic()
     with demo("--once") as process:
         out, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, out
     assert re.search(r"^live page: http://127\.0\.0\.1:\d+/$", out, re.MULTILINE), out
-    assert time.monotonic() - began < 30
     table = {}
     for line in out.partition("through the gate\n")[2].splitlines()[1:]:
         if cells := re.split(r"  +", line.strip()):
@@ -97,7 +94,7 @@ def test_every_fault_fails_directly_and_is_served_through_the_gate() -> None:
 
 @pytest.mark.timeout(HANG_S)
 def test_it_stays_until_ctrl_c_and_leaves_no_process_behind(run) -> None:
-    with demo() as process:
+    with demo("--clients", "1") as process:
         until(process, "Still running")
         where = "\n".join(until(process, "try "))
         gate, backend, admin, page = (
