@@ -66,9 +66,12 @@ def fuzz(name: str, engine: str, seconds: float, seed: int) -> Outcome:
 def by_chance(
     target: Target, inputs: list[bytes], seconds: float, seed: int, most: int = sys.maxsize
 ) -> tuple[int, bytes | None]:
-    """Try mutated inputs for so long, `most` at most; return how many, and the one that broke a promise."""
+    """Try mutated inputs for so long, one at least and `most` at most.
+
+    Return how many, and the one that broke a promise.
+    """
     tried, until, chance = 0, time.monotonic() + seconds, random.Random(seed)
-    while tried < most and time.monotonic() < until:
+    while tried < most and (not tried or time.monotonic() < until):
         data = mutated(target, inputs, chance)
         tried += 1
         if broken(target, data) is not None:
