@@ -12,6 +12,7 @@ const WS = require('ws');
 const SOON_MS = 100;
 const LATEST_MS = 400;
 const IMPATIENT_MS = 300;
+const PATIENT_MS = 60_000; // of 4 s by default, which a busy machine may need
 
 // What became of one client. `leave` is set by its kind.
 class Story {
@@ -47,7 +48,9 @@ function webSocket(socket, story) {
   story.leave = () => socket.close();
 }
 
-const soon = { WebSocket: WS, minReconnectionDelay: SOON_MS, maxReconnectionDelay: LATEST_MS };
+const soon = {
+  WebSocket: WS, minReconnectionDelay: SOON_MS, maxReconnectionDelay: LATEST_MS, connectionTimeout: PATIENT_MS,
+};
 const impatient = { ...soon, connectionTimeout: IMPATIENT_MS };
 
 function reconnecting(url, story, options) {
