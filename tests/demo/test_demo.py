@@ -25,7 +25,7 @@ from proxy.probe.measure import Effort, measure
 from proxy.probe.target import parse_target
 from tests.backends import launch
 
-HANG_S = 50
+HANG_S = 100
 
 
 @contextlib.contextmanager
