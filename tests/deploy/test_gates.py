@@ -12,8 +12,8 @@ import opentelemetry.sdk.environment_variables
 import pytest
 
 from proxy import cli
+from proxy.options import RunOptions
 from proxy.policy.load import examine
-from proxy.run import RunOptions
 from tests.backends.launch import ROOT, Server
 from tests.deploy.manifests import DEPLOY, POLICIES, Gate, commands, gates
 from tests.deploy.serving import ask, running
