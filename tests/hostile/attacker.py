@@ -1,6 +1,6 @@
 """`python -m tests.hostile.attacker PORT COUNT SECONDS SEED`: all hostile connections, evenly over that time.
 
-A process of its own, niced, so that it takes no CPU that the gate wants. At the end it prints JSON: how many
+A process of its own, which takes no CPU that another wants. At the end it prints JSON: how many
 of each kind ended how.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import sys
 from collections import Counter
@@ -17,8 +16,8 @@ import uvloop
 
 from tests.backends import launch
 from tests.hostile.kinds import KINDS, Kind, Line
+from tests.hostile.way import give_way
 
-NICE = 19
 PATIENCE_S = 20.0
 
 
@@ -61,7 +60,7 @@ async def attack(port: int, count: int, seconds: float, seed: str) -> dict[str, 
 
 
 if __name__ == "__main__":
-    os.nice(NICE)
+    give_way()
     launch.may_open()
     port, count, seconds, seed = sys.argv[1:]
     print(json.dumps(uvloop.run(attack(int(port), int(count), float(seconds), seed))), flush=True)

@@ -1,9 +1,10 @@
-"""`python -m tests.hostile.backend PORT`: echoes WebSocket messages, reads all HTTP as strictly as can be.
+"""`python -m tests.hostile.backend PORT [attacked]`: echoes WebSocket messages, reads HTTP strictly.
 
 `/counts` tells what it got: requests, upgrades, how many heads or bodies were ambiguous, how many requests
 were smuggled. `/big` is answered with a megabyte, everything else with two bytes. The WebSocket side is that
 of the library `websockets`, with its limit of 1 MiB: odd frames are judged as a real backend judges them.
-Several may share a port; on SIGUSR1 one takes no more connections, and serves those that it has.
+Several may share a port; on SIGUSR1 one takes no more connections, and serves those that it has. The one that
+is attacked takes no CPU that another wants.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from websockets.protocol import OPEN, SERVER, Protocol
 
 from proxy.edge.dial import accept_value
 from tests.hostile.strict import AmbiguousError, Message, Strict
+from tests.hostile.way import give_way
 
 BIG = b"x" * (1 << 20)
 counts = {"requests": 0, "upgrades": 0, "ambiguous": 0, "smuggled": 0}
@@ -102,4 +104,6 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[2:] == ["attacked"]:
+        give_way()
     uvloop.run(main(int(sys.argv[1])))

@@ -91,7 +91,7 @@ class Siege:
         direct = Sessions((backend.host, backend.port), DIRECT)
         for each in (honest, direct):
             await each.open()
-        attacked = stack.enter_context(await asyncio.to_thread(_backend, backend.port))
+        attacked = stack.enter_context(await asyncio.to_thread(_backend, backend.port, "attacked"))
         backend.process.send_signal(signal.SIGUSR1)
         await _warm_up((gate.host, gate.port))
         await asyncio.sleep(WARM_UP_S)
@@ -200,8 +200,8 @@ def _without(reading: Reading, sessions: int) -> Reading:
     return Reading(reading.sessions - sessions, reading.descriptors, reading.rss_kb, reading.tasks)
 
 
-def _backend(port: int) -> launch.Server:
-    command = [sys.executable, "-m", "tests.hostile.backend", str(port)]
+def _backend(port: int, *words: str) -> launch.Server:
+    command = [sys.executable, "-m", "tests.hostile.backend", str(port), *words]
     return launch.ready(launch.start("hostile backend", command, port=port))
 
 
