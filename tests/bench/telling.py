@@ -20,7 +20,7 @@ UNNOTED = "gate, no page to keep for"
 METRICS, SOME, ALL = "gate + metrics", "gate + 1 % of traces", "gate + 100 %"
 DOWN, SILENT, REFUSING = "gate, collector down", "gate, collector silent", "gate, collector refuses"
 FAULTS = (DOWN, SILENT, REFUSING)
-HANDSHAKES, MANY, TURNS = 1000, 5000, 10
+HANDSHAKES, MANY, TURNS = 1000, 5000, 40
 BOUND_S = 120.0
 STAYING = 20  # sessions that are open when a gate is told to stop
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -60,7 +60,7 @@ def unnoted(upstream: str) -> Server:
 async def faults(plan: Plan) -> Result:
     """Let them come through gates that tell everything to a collector in trouble, then stop the gates.
 
-    Turns are short, so that all ways see the same machine: each has its 5,000 handshakes in ten of them.
+    Turns are short, so that all ways see the same machine: each has its 5,000 handshakes in forty of them.
     """
     turns = plan.size(TURNS, 1)
     result = Result("telemetry-faults", title(count := plan.size(MANY, 100) // turns), "handshake", "cpu_us")
