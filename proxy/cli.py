@@ -1,8 +1,9 @@
-"""The command line: `readygate run | check | probe | demo`.
+"""The command line: `readygate run | check | health | probe | demo`.
 
-Exit codes: 0 clean stop, 2 bad usage or policy, 3 could not start. What goes wrong is one clear line on
-stderr (a policy's errors: one line each). A command imports what it needs itself, so that starting is quick.
-`run` begins by starting the process anew: whatever is imported here at the top, it imports twice.
+Exit codes: 0 clean stop, 1 not healthy, 2 bad usage or policy, 3 could not start. What goes wrong is one
+clear line on stderr (a policy's errors: one line each). A command imports what it needs itself, so that
+starting is quick. `run` begins by starting the process anew: whatever is imported here at the top, it imports
+twice.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
+UNHEALTHY: Final = 1
 USAGE: Final = 2
+_LONGEST_WAIT_S: Final = 3600
 
 
 class UsageError(Exception):
@@ -76,29 +79,51 @@ def _use_libc_malloc() -> None:
     os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONMALLOC": "malloc"})  # noqa: S606 - ourselves
 
 
+# -- flags that stand for variables --------------------------------------------------------------------------
+
+
+def _variable(name: str) -> str:
+    return "READYGATE_" + name.removeprefix("--").replace("-", "_").upper()
+
+
+def _flag(
+    parser: argparse.ArgumentParser,
+    environ: Mapping[str, str],
+    name: str,
+    metavar: str,
+    default: str,
+    text: str,
+) -> None:
+    variable = _variable(name)
+    parser.add_argument(
+        name, metavar=metavar, default=environ.get(variable) or default, help=f"{text} [{variable}]"
+    )
+
+
+def _listen_default(environ: Mapping[str, str]) -> str:
+    return f"0.0.0.0:{environ.get('PORT') or '8080'}"
+
+
 # -- run ----------------------------------------------------------------------------------------------------
 
 
 # The texts of all flags end in their default, in brackets; docs/configuration.md is written from them.
 def _fill_run(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     def flag(name: str, metavar: str, default: str, text: str) -> None:
-        variable = "READYGATE_" + name.removeprefix("--").replace("-", "_").upper()
-        parser.add_argument(
-            name, metavar=metavar, default=environ.get(variable) or default, help=f"{text} [{variable}]"
-        )
+        _flag(parser, environ, name, metavar, default, text)
 
     def switch(name: str, text: str) -> None:
-        variable = "READYGATE_" + name.removeprefix("--").replace("-", "_").upper()
+        variable = _variable(name)
         default = environ.get(variable) or ""
         parser.add_argument(
             name, action="store_const", const="on", default=default, help=f"{text} (off) [{variable}]"
         )
 
-    port = environ.get("PORT") or "8080"
     flag("--upstream", "URL", "", "the backend: http://HOST[:PORT], https://HOST[:PORT] or unix:/path, "
          "without path, query or user name (required)")  # fmt: skip
-    flag("--listen", "HOST:PORT", f"0.0.0.0:{port}", "where clients connect: HOST:PORT, [IPv6]:PORT or "
-         ":PORT; port 0 takes a free one, PORT in the environment sets the port (0.0.0.0:8080)")  # fmt: skip
+    flag("--listen", "HOST:PORT", _listen_default(environ), "where clients connect: HOST:PORT, [IPv6]:PORT "
+         "or :PORT; port 0 takes a free one, PORT in the environment sets the port "
+         "(0.0.0.0:8080)")  # fmt: skip
     flag("--admin", "HOST:PORT", "127.0.0.1:9901", "the admin port, or off; on any address but loopback it "
          "wants READYGATE_ADMIN_TOKEN (127.0.0.1:9901)")  # fmt: skip
     flag("--admin-hosts", "NAMES", "", "further names that the admin port goes by, separated by commas: "
@@ -148,6 +173,45 @@ def _check(args: argparse.Namespace) -> int:
     return 0
 
 
+# -- health -------------------------------------------------------------------------------------------------
+
+
+def _fill_health(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    from proxy.health import ENDPOINTS  # noqa: PLC0415
+
+    default = _listen_default(environ)
+    _flag(parser, environ, "--listen", "HOST:PORT", default, "where the gate listens; PORT in the "
+          "environment sets the port (0.0.0.0:8080)")  # fmt: skip
+    _flag(parser, environ, "--tls-cert", "FILE", "", "if there is one, the gate serves TLS; it is not read, "
+          "and the gate's certificate not checked (none)")  # fmt: skip
+    parser.add_argument("--endpoint", choices=ENDPOINTS, default="readyz", help="what to ask for (readyz)")
+    parser.add_argument("--timeout", type=float, default=2.0, metavar="S", help="seconds to wait for the "
+                        "connection, and for each part of the answer; 3600 at most (2)")  # fmt: skip
+    parser.set_defaults(command=_health)
+
+
+def _health(args: argparse.Namespace) -> int:
+    from proxy.address import Address  # noqa: PLC0415
+    from proxy.health import UnhealthyError, ask  # noqa: PLC0415
+
+    try:
+        at = Address.parse(args.listen, "--listen").from_here()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if at.port == 0:
+        raise UsageError("--listen: port 0 was any free one; give the port that the gate has got")
+    if not 0 < args.timeout <= _LONGEST_WAIT_S:
+        raise UsageError(
+            f"--timeout {args.timeout:g}: expected seconds, more than 0, {_LONGEST_WAIT_S} at most"
+        )
+    try:
+        ask(at, args.endpoint, tls=bool(args.tls_cert), timeout_s=args.timeout)
+    except UnhealthyError as error:
+        return _fail(f"{args.endpoint} of {at}: {error}", UNHEALTHY)
+    print(f"{args.endpoint} of {at}: ok")  # noqa: T201 - this is what a command line is for
+    return 0
+
+
 # -- probe and demo -----------------------------------------------------------------------------------------
 
 
@@ -173,6 +237,7 @@ def _fail(text: str, code: int) -> int:
 _COMMANDS: Final = {
     "run": ("serve: stand before a backend and open its WebSockets when both ends are ready", _fill_run),
     "check": ("validate a policy and print what is in effect", _fill_check),
+    "health": ("ask a running gate whether it is well: exit code 0, or 1", _fill_health),
     "probe": ("measure how racy a WebSocket endpoint is, with or without the gate", _fill_probe),
     "demo": ("run a racy backend and the gate, and print a table of before and after", _fill_demo),
 }

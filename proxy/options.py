@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+from proxy.address import Address
 from proxy.admin.access import TOKEN_VARIABLE, AdminAccess
 from proxy.edge.upstream import Upstream, parse_upstream
 from proxy.policy import detect
@@ -13,29 +14,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-_MAX_PORT: Final = 65535
 _MAX_WORKERS: Final = 256
 _ON: Final = ("on", "1", "true", "yes")
 _OFF: Final = ("off", "0", "false", "no", "")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen. Port 0: any free one."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str, flag: str) -> Self:
-        """Parse `HOST:PORT`, `[IPv6]:PORT` or `:PORT`. Raise ValueError with one clear line."""
-        host, colon, port = text.rpartition(":")
-        if not colon or not port.isdecimal() or int(port) > _MAX_PORT or (":" in host and host[0] != "["):
-            raise ValueError(f"{flag} {text!r}: expected HOST:PORT, with a port from 0 to {_MAX_PORT}")
-        return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - `:PORT` means every interface
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

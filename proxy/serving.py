@@ -9,9 +9,10 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from proxy.address import Address
 from proxy.control import obey
 from proxy.errors import StartError
-from proxy.options import Address, RunOptions
+from proxy.options import RunOptions
 from proxy.reload import Chosen, Reloader
 from proxy.server import Gate, Listeners
 from proxy.worker import (
@@ -25,6 +26,7 @@ from proxy.worker import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from proxy.options import RunOptions
     from proxy.policy import Policy
 
 

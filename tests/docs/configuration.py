@@ -120,7 +120,7 @@ def command_flags(command: str) -> tuple[bool, list[list[str]]]:
     for action in actions:
         match = told[action.dest]
         assert match
-        variable = [f"`{match['variable']}`"] if named else []
+        variable = [f"`{match['variable']}`" if match["variable"] else "none"] if named else []
         rows.append([_names(action), *variable, match["default"], _CODE.sub(r"`\g<0>`", match["text"])])
     return named, rows
 

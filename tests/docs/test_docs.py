@@ -110,7 +110,7 @@ def test_the_configuration_page_lists_exactly_the_flags_of_each_command(command:
     assert {word for row in table for word in words(row[0]) if word.startswith("-")} == set(flags(command))
 
 
-@pytest.mark.parametrize("command", ["run", "probe", "demo"])
+@pytest.mark.parametrize("command", ["run", "health", "probe", "demo"])
 def test_the_help_of_each_flag_ends_in_the_default_that_the_parser_has(command: str):
     known = flags(command)
     for row in configuration.command_flags(command)[1]:
@@ -144,7 +144,7 @@ def test_every_variable_of_ours_that_the_code_reads_is_in_the_reference_or_the_c
 @each_page
 def test_flags_that_documentation_names_beside_readygate_exist(page: Path):
     for line in page.read_text().splitlines():
-        for command, rest in re.findall(r"readygate (run|check|probe|demo)\b([^`|#]*)", line):
+        for command, rest in re.findall(r"readygate (run|check|health|probe|demo)\b([^`|#]*)", line):
             used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest))
             assert used <= set(flags(command)) | NOT_FLAGS_OF_OURS, line
 
