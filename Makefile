@@ -6,7 +6,7 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # ONCE=1: `make demo` ends after its table; OTLP=1: it runs a collector, too, and prints traces.
-# PYTEST='-k name', BENCH='--quick', FUZZ='--seconds 30', REHEARSAL='--quick': further arguments.
+# PYTEST='-k name', BENCH='--quick', FUZZ='--seconds 30', REHEARSAL='--quick', IMAGE_TEST='--quick': further arguments.
 ONCE ?=
 OTLP ?=
 PYTEST ?=
@@ -14,18 +14,23 @@ BENCH ?=
 RACE ?=
 FUZZ ?=
 REHEARSAL ?=
+IMAGE_TEST ?=
+# How `make image` builds (BUILD='podman build'), and what the image is called.
+BUILD ?= docker build
+IMAGE ?= readygate:$(VERSION)
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 NODE_BACKEND := tests/backends/node
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' proxy/__init__.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled lint release-check docs fuzz audit race chaos hostile rehearsal soak screenshots bench bench-setup clean node-packages
+.PHONY: help demo test test-compiled lint release-check docs fuzz audit race chaos hostile rehearsal soak screenshots bench bench-setup image image-test image-test-setup clean node-packages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo $(if $(filter-out 0,$(OTLP)),$(VENV)/.otlp) ## a racy backend, the gate before it, a table, a live page (ONCE=1: then exit; OTLP=1: traces)
 	@ONCE='$(ONCE)' OTLP='$(OTLP)' $(BIN)/python -m proxy demo
@@ -93,6 +98,19 @@ bench-setup: $(VENV)/.dev ## install what `make bench` compares with (apt: nginx
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq --yes --no-install-recommends \
 		nginx-light haproxy caddy >/dev/null; }
 	@$(INSTALL) -e '.[demo,dev,bench]'
+
+image: ## the container image (BUILD='podman build'; IMAGE=name:tag)
+	@$(BUILD) --tag $(IMAGE) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(shell git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null) \
+		--build-arg CREATED=$(shell git log -1 --format=%cI 2>/dev/null) .
+
+image-test: $(VENV)/.dev ## build the image, run it beside an application, locked up; size, start, memory, drain (as root; IMAGE_TEST='--quick')
+	@$(BIN)/python -m tests.image $(IMAGE_TEST)
+
+image-test-setup: ## install what `make image-test` wants (apt: buildah, podman, runc, mmdebstrap)
+	@command -v apt-get >/dev/null || { echo "no apt-get here: install buildah, podman, runc and mmdebstrap as this system does" >&2; exit 1; }
+	@$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+		apt-get install -qq --yes --no-install-recommends buildah podman runc mmdebstrap >/dev/null
 
 clean: ## remove the virtual environment and everything that was built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build race-results chaos-results hostile-results rehearsal-results soak-results bench-results fuzz-results $(NODE_BACKEND)/node_modules

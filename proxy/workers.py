@@ -68,7 +68,12 @@ async def supervise(options: WorkerOptions, chosen: Chosen | None = None) -> int
     `chosen`: the policy that they are given, and what may come after it; None: they know it themselves.
     """
     async with AsyncExitStack() as stack:
-        room = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="readygate-")))
+        try:
+            room = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="readygate-")))
+        except OSError:
+            return _fail(
+                "readygate: --workers wants a directory for sockets that it may write to: /tmp, or TMPDIR"
+            )
         try:
             held = stack.enter_context(_held_socket(options.host, options.port))
             admin = None
