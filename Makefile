@@ -24,6 +24,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 NODE_BACKEND := tests/backends/node
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED := build/compiled
+LABEL := org.opencontainers.image
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' proxy/__init__.py)
 
 .DEFAULT_GOAL := help
@@ -100,9 +101,9 @@ bench-setup: $(VENV)/.dev ## install what `make bench` compares with (apt: nginx
 	@$(INSTALL) -e '.[demo,dev,bench]'
 
 image: ## the container image (BUILD='podman build'; IMAGE=name:tag)
-	@$(BUILD) --tag $(IMAGE) --build-arg VERSION=$(VERSION) \
-		--build-arg REVISION=$(shell git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null) \
-		--build-arg CREATED=$(shell git log -1 --format=%cI 2>/dev/null) .
+	@$(BUILD) --tag $(IMAGE) --label $(LABEL).version=$(VERSION) \
+		--label $(LABEL).revision=$(shell git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null) \
+		--label $(LABEL).created=$(shell git log -1 --format=%cI 2>/dev/null) .
 
 image-test: $(VENV)/.dev ## build the image, run it beside an application, locked up; size, start, memory, drain (as root; IMAGE_TEST='--quick')
 	@$(BIN)/python -m tests.image $(IMAGE_TEST)

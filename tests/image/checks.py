@@ -8,9 +8,10 @@ import re
 from pathlib import Path
 
 from proxy import __version__
+from tests.backends.launch import ROOT
 from tests.image.building import IMAGE
 from tests.image.containers import Container, gate
-from tests.image.engine import podman
+from tests.image.engine import podman, run
 from tests.image.row import Row
 
 USER = "65532:65532"
@@ -36,7 +37,9 @@ def of_image() -> list[Row]:
     forms = [config["Entrypoint"], config["Cmd"], health.get("Test")]
     return [
         Row("version in its label", version, version == __version__),
-        Row("revision, created", f"{revision[:12]}, {created}", bool(revision and created)),
+        Row(
+            "revision, created", f"{revision}, {created}", revision.startswith(_revision()) and bool(created)
+        ),
         Row("user, stop signal", f"{config['User']}, {config['StopSignal']}", config["User"] == USER),
         Row(
             "entry point, command, health check, none with a shell",
@@ -45,6 +48,11 @@ def of_image() -> list[Row]:
         ),
         Row("settings of the build that it kept", _kept(), not _kept()),
     ]
+
+
+def _revision() -> str:
+    """Return the commit that is checked out."""
+    return run(["git", "rev-parse", "HEAD"], cwd=ROOT)
 
 
 def _kept() -> str:
