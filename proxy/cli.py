@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and words[:1] == ["run"]:
         # Until `run` listens for it, also over the exec: a SIGHUP that nobody handles ends the process.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        # Likewise: the first process of a container is not ended by a signal that it does not handle.
+        signal.signal(signal.SIGTERM, _stop_while_starting)
         _use_libc_malloc()
     args = _parser(words[0] if words else "", os.environ).parse_args(words)
     try:
@@ -44,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _stop_while_starting(*_: object) -> None:
+    sys.exit(0)  # nobody is served yet: a clean stop
 
 
 def _parser(wanted: str, environ: Mapping[str, str]) -> argparse.ArgumentParser:

@@ -105,6 +105,21 @@ def test_a_signal_ends_an_idle_gate_cleanly(stands, signum: str):
     assert gate.stop(getattr(signal, signum)) == 0
 
 
+def test_a_signal_while_it_starts_is_a_clean_stop_too(tmp_path: Path):
+    # The first process of a container would not be ended by a signal that it does not handle.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Signal:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'uvloop':\n"
+        "            os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.meta_path.insert(0, Signal)\n"
+    )
+    path = f"{tmp_path}:{launch.ROOT}"
+    done = run_gate("run", *UPSTREAM, *QUIET, env={"PYTHONPATH": path})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize(("chosen", "used"), [({}, "malloc"), ({"PYTHONMALLOC": "pymalloc"}, "pymalloc")])
 def test_run_uses_the_allocator_that_gives_memory_back_unless_told_otherwise(stands, chosen, used):
     with front.gate(stands.backend("flaky").url, env=chosen) as gate:
