@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import aiohttp
 import pytest
 
 from proxy.worker import announce_ready, worker_admin_socket, worker_number
+from proxy.workers import WorkerOptions, supervise
 from proxy.workers_admin import merge_metrics
 from tests.backends.launch import free_port
 
@@ -263,6 +265,15 @@ def test_two_gates_never_share_a_port(run):
             await first.workers(2)
 
     run(main())
+
+
+def test_no_directory_for_sockets_is_one_line_and_exit_3(run, monkeypatch, tmp_path, capsys):
+    # As with a root file system that is read-only, and nothing mounted at /tmp.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    options = WorkerOptions((), "127.0.0.1", 0, None, 2, "http://127.0.0.1:8000", "testing")
+    assert run(supervise(options)) == 3
+    told = "readygate: --workers wants a directory for sockets that it may write to: /tmp, or TMPDIR\n"
+    assert capsys.readouterr().err == told
 
 
 def test_an_admin_port_that_is_taken_is_one_line_and_exit_3(run):

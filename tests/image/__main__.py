@@ -63,7 +63,7 @@ def ran(starts: int, sessions: int) -> list[Row]:
             gate.start()
             gate.wait_for_log(figures.LISTENING)
             rows += [*checks.of_gate(gate), *figures.crowd(gate, sessions)]
-        rows += checks.of_workers(beside, limits)
+        rows += [checks.of_stopping_early(limits), *checks.of_workers(beside, limits)]
     step("ran it beside the application", now)
     return rows
 

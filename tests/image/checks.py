@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import signal
 from pathlib import Path
 
 from proxy import __version__
@@ -38,7 +39,9 @@ def of_image() -> list[Row]:
     return [
         Row("version in its label", version, version == __version__),
         Row(
-            "revision, created", f"{revision}, {created}", revision.startswith(_revision()) and bool(created)
+            "revision, created",
+            f"{revision}, {created}",
+            revision.startswith(_revision()) and bool(created) == bool(_revision()),
         ),
         Row("user, stop signal", f"{config['User']}, {config['StopSignal']}", config["User"] == USER),
         Row(
@@ -51,8 +54,8 @@ def of_image() -> list[Row]:
 
 
 def _revision() -> str:
-    """Return the commit that is checked out."""
-    return run(["git", "rev-parse", "HEAD"], cwd=ROOT)
+    """Return the commit that is checked out; empty in a source archive."""
+    return run(["git", "rev-parse", "HEAD"], cwd=ROOT, may_fail=True)
 
 
 def _kept() -> str:
@@ -95,6 +98,17 @@ def _locked(pid: int) -> Row:
     return Row(
         "the kernel's word", f"{text}, open files {files[1]} of {files[2]}", well and files[1] == files[2]
     )
+
+
+def of_stopping_early(limits: list[str]) -> Row:
+    """The stop signal before it listens. It is process 1, which no signal ends that it does not handle."""
+    with gate("none", limits) as container:
+        container.executed_at()
+        container.wait_until_it_handles(signal.SIGTERM)
+        code, took_s = container.stop()
+        served = "listening" in container.log()
+    seen = f"exit code {code} after {took_s:.1f} s" + ", having listened" * served
+    return Row("SIGTERM while it starts", seen, code == 0)
 
 
 def of_workers(namespace: str, limits: list[str]) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -87,6 +88,14 @@ class Container:
     def ended(self) -> int:
         """Wait until it has ended; return its exit code."""
         return int(podman("wait", self.name))
+
+    def wait_until_it_handles(self, signum: int) -> None:
+        """Wait until its process has a handler for a signal."""
+        status, until = Path(f"/proc/{self.pid}/status"), time.monotonic() + START_S
+        while not int(re.search(r"SigCgt:\s+(\w+)", status.read_text())[1], 16) >> (signum - 1) & 1:
+            if time.monotonic() > until:
+                raise FailedError(f"{self.name} handles no signal {signum}")
+            time.sleep(STEP_S)
 
     def executed_at(self) -> float:
         """Start it; return when its own program ran instead of the runtime's (seconds since 1970)."""
