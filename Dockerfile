@@ -22,7 +22,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
         > requirements.txt \
     && /opt/build/bin/pip --python /opt/readygate/bin/python install -c constraints.txt -r requirements.txt
 
-# The hot path as machine code: half the CPU of an echo. COMPILED=false: plain Python, without a compiler.
+# The hot path as machine code: an echo takes 0.85 of the CPU, a burst half. COMPILED=false: plain Python, no compiler.
 ARG COMPILED=true
 COPY README.md LICENSE ./
 COPY policies policies
