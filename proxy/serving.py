@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from proxy.address import Address
 from proxy.control import obey
 from proxy.errors import StartError
-from proxy.options import RunOptions
 from proxy.reload import Chosen, Reloader
 from proxy.server import Gate, Listeners
 from proxy.worker import (
