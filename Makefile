@@ -38,7 +38,7 @@ demo: $(VENV)/.demo $(if $(filter-out 0,$(OTLP)),$(VENV)/.otlp) ## a racy backen
 
 # worksteal: servers that tests of a module share are started by one worker, not by each.
 test: $(VENV)/.dev node-packages ## run the tests (PYTEST='-k name' for more pytest arguments)
-	@$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST)
 
 # Built from a copy: the build leaves its libraries beside the source, where Python would prefer them.
 $(COMPILED): $(VENV)/.dev $(wildcard proxy/*.py proxy/*/*.py policies/*.yaml)
@@ -49,7 +49,7 @@ $(COMPILED): $(VENV)/.dev $(wildcard proxy/*.py proxy/*/*.py policies/*.yaml)
 		$(BIN)/python -m zipfile -e build/wheel/*.whl build/unpacked && touch build/unpacked && mv build/unpacked $@
 
 test-compiled: $(COMPILED) ## the tests of core, edge and fuzz again, with the hot path as machine code (wants a C compiler)
-	@READYGATE_COMPILED=1 $(BIN)/python -m pytest -n 2 --dist worksteal -o pythonpath='$(COMPILED) .' tests/core tests/edge tests/fuzz \
+	@READYGATE_COMPILED=1 $(BIN)/python -m pytest -n 4 --dist worksteal -o pythonpath='$(COMPILED) .' tests/core tests/edge tests/fuzz \
 		--ignore tests/fuzz/test_command.py $(PYTEST)
 
 lint: $(VENV)/.dev ## ruff, format check, mypy --strict
