@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from proxy.policy.problems import without_password
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -34,18 +36,19 @@ class Upstream:
 
 def parse_upstream(text: str) -> Upstream:
     """Parse `--upstream`. Raise ValueError with a line that a user can act on."""
+    shown = repr(without_password(text))
     if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
         if not path.startswith("/"):
-            raise ValueError(f"upstream {text!r}: expected unix:/absolute/path")
+            raise ValueError(f"upstream {shown}: expected unix:/absolute/path")
         return Upstream("unix", "localhost", 80, path)
     parts = urlsplit(text)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise ValueError(f"upstream {text!r}: expected http://HOST:PORT, https://HOST:PORT or unix:/path")
+        raise ValueError(f"upstream {shown}: expected http://HOST:PORT, https://HOST:PORT or unix:/path")
     if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"upstream {text!r}: only scheme, host and port belong here; paths pass unchanged")
+        raise ValueError(f"upstream {shown}: only scheme, host and port belong here; paths pass unchanged")
     try:
         port = parts.port
     except ValueError:
-        raise ValueError(f"upstream {text!r}: the port must be a number from 1 to 65535") from None
+        raise ValueError(f"upstream {shown}: the port must be a number from 1 to 65535") from None
     return Upstream(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 _SHOWN_CHARACTERS = 60
+_PASSWORD = re.compile(r"(?<=//)([^/?#\s@:]*):[^/?#\s]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ def show(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case str():
+            value = without_password(value)
             shown = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "..."
             return "the text " + '"' + shown.encode("unicode_escape").decode() + '"'
         case dict():
@@ -52,6 +55,11 @@ def show(value: object) -> str:
             return f"a list of {len(value)}"
         case _:
             return f"{value:g}" if isinstance(value, float) else str(value)[:_SHOWN_CHARACTERS]
+
+
+def without_password(text: str) -> str:
+    """Return what may be told of a URL that cannot be used: an error ends up in logs."""
+    return _PASSWORD.sub(r"\1:REDACTED@", text)
 
 
 def either(names: list[str]) -> str:

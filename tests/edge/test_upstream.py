@@ -26,6 +26,12 @@ def test_what_is_no_upstream_is_told_in_one_line_with_what_it_is(text: str):
     assert "\n" not in str(told.value)
 
 
+def test_the_password_of_what_is_no_upstream_is_not_told():
+    with pytest.raises(ValueError, match="REDACTED") as told:
+        parse_upstream("http://me:sesame@h:8000")
+    assert "sesame" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("text", "meant"),
     [

@@ -172,7 +172,7 @@ guard:
         ),
         (
             without("jwks", "jwks: {url: 'https://me:pw@id.example/'}"),
-            'guard.jwt.jwks.url: found the text "https://me:pw@id.example/", expected an https URL without user name (http for loopback addresses)',
+            'guard.jwt.jwks.url: found the text "https://me:REDACTED@id.example/", expected an https URL without user name (http for loopback addresses)',
         ),
         (
             without("jwks", "jwks: {url: 'https://[::1'}"),
