@@ -19,14 +19,14 @@ from proxy.guard import raise_descriptor_limit
 from proxy.policy.load import examine
 from proxy.reload import Chosen
 from proxy.telemetry import logs
-from proxy.worker import worker_number, worker_policy
+from proxy.workers.worker import worker_number, worker_policy
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from proxy.options import RunOptions
     from proxy.policy import Policy
-    from proxy.workers import WorkerOptions
+    from proxy.workers.supervisor import WorkerOptions
 
 _USAGE: Final = 2
 _NOT_STARTED: Final = 3
@@ -44,7 +44,7 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     raise_descriptor_limit()  # workers inherit it
     chosen = Chosen(options.policy, reading, hangups, options.watch)
     if options.workers > 1:
-        from proxy.workers import supervise  # noqa: PLC0415
+        from proxy.workers.supervisor import supervise  # noqa: PLC0415
 
         return _finish(supervise(_worker_options(options, reading.policy), chosen))
     with authorities_unread():
@@ -75,7 +75,7 @@ def _finish(work: Coroutine[Any, Any, int]) -> int:
 
 
 def _worker_options(options: RunOptions, policy: Policy) -> WorkerOptions:
-    from proxy.workers import WorkerOptions  # noqa: PLC0415
+    from proxy.workers.supervisor import WorkerOptions  # noqa: PLC0415
 
     admin = options.admin
     return WorkerOptions(

@@ -10,11 +10,11 @@ import ssl
 from typing import TYPE_CHECKING
 
 from proxy.address import Address
-from proxy.control import obey
 from proxy.errors import StartError
 from proxy.reload import Chosen, Reloader
 from proxy.server import Gate, Listeners
-from proxy.worker import (
+from proxy.workers.control import obey
+from proxy.workers.worker import (
     announce_ready,
     supervisor_channel,
     worker_admin_socket,

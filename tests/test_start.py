@@ -28,7 +28,7 @@ EXPORTERS = {
     "urllib3",
 }
 TOKENS = {"jwt", "cryptography", "proxy.edge.check"}
-SEVERAL = {"proxy.workers", "proxy.workers_admin"}
+SEVERAL = {"proxy.workers.supervisor", "proxy.workers.admin"}
 ELSEWHERE = {"proxy.probe", "proxy.demo", "starlette", "uvicorn", "websockets"}
 JWT = """
 extends: production
@@ -125,6 +125,6 @@ def test_a_supervisor_imports_what_it_serves_the_admin_port_with_and_no_more(adm
     with launch.start("gate", [*command, *where]) as gate:
         gate.wait_for_log(front.LISTENING.search)
         imported = modules(gate.stderr.read_text())
-    used = {"aiohttp", "proxy.workers_admin"} if admin != "off" else set()
-    assert "proxy.workers" in imported
-    assert among(SERVING | EXPORTERS | TOKENS | {"proxy.workers_admin"}, imported) == used
+    used = {"aiohttp", "proxy.workers.admin"} if admin != "off" else set()
+    assert "proxy.workers.supervisor" in imported
+    assert among(SERVING | EXPORTERS | TOKENS | {"proxy.workers.admin"}, imported) == used

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.control import Channel, obey
 from proxy.edge.upstream import parse_upstream
 from proxy.policy import load
 from proxy.server import Gate
+from proxy.workers.control import Channel, obey
 from tests.reload.conftest import PolicyFile
 from tests.telemetry.reports import telemetry
 
@@ -28,7 +28,7 @@ WORKER = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from proxy.policy.load import examine
-from proxy.worker import announce_ready, supervisor_channel, worker_number, worker_policy
+from proxy.workers.worker import announce_ready, supervisor_channel, worker_number, worker_policy
 
 number = worker_number()
 orders = Path(sys.argv[1], str(number))
@@ -82,7 +82,7 @@ import asyncio, json, logging, sys, uvloop
 from proxy.hangup import Hangups
 from proxy.policy.load import examine
 from proxy.reload import Chosen
-from proxy.workers import WorkerOptions, supervise
+from proxy.workers.supervisor import WorkerOptions, supervise
 
 hangups = Hangups()
 log = logging.StreamHandler(sys.stdout)

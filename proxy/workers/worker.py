@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from proxy.control import Channel, line
+from proxy.workers.control import Channel, line
 
 # Environment variables.
 NUMBER: Final = "READYGATE_WORKER"

@@ -16,12 +16,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from proxy.worker import announce_ready, worker_admin_socket, worker_number
-from proxy.workers import WorkerOptions, supervise
-from proxy.workers_admin import merge_metrics
+from proxy.workers.admin import merge_metrics
+from proxy.workers.supervisor import WorkerOptions, supervise
+from proxy.workers.worker import announce_ready, worker_admin_socket, worker_number
 from tests.backends.launch import free_port
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 WORKER = """
 import sys
@@ -30,7 +30,7 @@ if sys.argv[1] == "broken":
     sys.exit(int(sys.argv[2]))
 
 import asyncio, os, signal
-from proxy.worker import announce_ready, worker_admin_socket, worker_number, worker_socket
+from proxy.workers.worker import announce_ready, worker_admin_socket, worker_number, worker_socket
 
 async def main():
     stop = asyncio.Event()
@@ -76,7 +76,7 @@ asyncio.run(main())
 
 SUPERVISOR = """
 import asyncio, json, logging, sys, uvloop
-from proxy.workers import WorkerOptions, supervise
+from proxy.workers.supervisor import WorkerOptions, supervise
 logging.basicConfig(stream=sys.stderr, format="%(message)s")
 options = json.loads(sys.argv[1])
 admin = tuple(options["admin"]) if options["admin"] else None

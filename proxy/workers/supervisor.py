@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy.admin import AdminAccess
-from proxy.control import Agreement, Channel, Worker
 from proxy.edge.authorities import authorities_unread
 from proxy.edge.memory import set_aside
 from proxy.reload import Reloader
-from proxy.worker import ADMIN, CONTROL_FD, NUMBER, POLICY, POLICY_NAME, PORT, bound_socket
+from proxy.workers.control import Agreement, Channel, Worker
+from proxy.workers.worker import ADMIN, CONTROL_FD, NUMBER, POLICY, POLICY_NAME, PORT, bound_socket
 
 if TYPE_CHECKING:
-    from proxy.control import Effective
     from proxy.reload import Chosen
+    from proxy.workers.control import Effective
 
 _log = logging.getLogger("readygate.workers")
 
@@ -156,7 +156,7 @@ class _Supervisor:
         if self._admin is None:
             return
         with authorities_unread():
-            from proxy.workers_admin import serve_admin  # noqa: PLC0415
+            from proxy.workers.admin import serve_admin  # noqa: PLC0415
 
         paths = [_admin_path(self._room, number) for number in _numbers(self._options)]
         await stack.enter_async_context(serve_admin(self._admin, paths, self._options.admin_access))
