@@ -163,7 +163,8 @@ class Acceptor:
         if route.settings.guard.jwt is not None:
             check = self._shared.checks.by_pattern[route.pattern]
             try:
-                offer, expiry = await authenticate(check, request, offer, trace)
+                with self._shared.checking():
+                    offer, expiry = await authenticate(check, request, offer, trace)
             except RefusedError as error:
                 retry_after_s = route.settings.retry_after_s
                 return turn_down(self._shared, check, request, offer, trace, error.reason, retry_after_s)

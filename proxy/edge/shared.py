@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Hashable
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -78,6 +79,7 @@ class Shared:
         self.loop = asyncio.get_running_loop()
         self.sessions: set[Session] = set()
         self.pending: set[Session] = set()
+        self._checking = 0  # requests whose token is being checked, which may wait for a key
         self.early = EarlyTotal()
         self.quieter = Quieter()
         self._clients = Clients()
@@ -145,11 +147,20 @@ class Shared:
         """Return why this client may not have one more session, whose request has a head of so many bytes."""
         load = Load(
             sessions=len(self.sessions),
-            handshakes_pending=len(self.pending),
+            handshakes_pending=len(self.pending) + self._checking,
             early_bytes=self.early.bytes,
             of_client=self._clients.sessions(client_address),
         )
         return limit_reached(self.policy.default.settings.limits, load, head, self._most_sessions)
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Count a handshake as pending while its token is checked: it is no session yet."""
+        self._checking += 1
+        try:
+            yield
+        finally:
+            self._checking -= 1
 
     def add(self, session: Session) -> None:
         """Keep a session until it has no leg left."""

@@ -487,6 +487,32 @@ def test_a_slow_issuer_holds_up_only_who_needs_it_and_what_they_say_waits_in_the
     run(main())
 
 
+def test_who_waits_for_a_key_counts_as_a_handshake_under_way(run, behind, issuer):
+    limited = "limits: {handshakes_pending: 1}"
+    pair = behind("algorithms: [ES256]", by_url(issuer, min_refresh_s=1, timeout_s=30), top=limited)
+
+    async def main() -> None:
+        assert (await asked(pair, bearer(issuer.token())))[0].status == 101
+        issuer.rotate()
+        issuer.mode = "hang"
+        fetched = issuer.fetches
+        waiting = None
+        while issuer.fetches == fetched:  # until one is let to cause a fetch
+            if waiting is not None:
+                waiting.abort()
+            waiting = await wire.Wire.dial(pair.through, wire.upgrade("/ws/request", bearer(issuer.token())))
+            await asyncio.to_thread(issuer.wait_fetches, fetched + 1, 0.3)
+        head, told = await asked(pair, bearer(issuer.token()))
+        assert (head.status, told["detail"]) == (503, "too many handshakes under way")
+        issuer.mode = "ok"
+        issuer.release()
+        assert (await waiting.head()).status == 101
+        waiting.abort()
+
+    run(main())
+    assert 'readygate_limits_hit_total{limit="handshakes_pending"} 1' in admin(pair.gate, "/metrics")
+
+
 # -- the policy ---------------------------------------------------------------------------------------------
 
 
