@@ -33,11 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None and words[:1] == ["run"]:
-        # Until `run` listens for it, also over the exec: a SIGHUP that nobody handles ends the process.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-        # Likewise: the first process of a container is not ended by a signal that it does not handle.
-        signal.signal(signal.SIGTERM, _stop_while_starting)
+        # Until `run` listens for it, also over the exec: a SIGHUP that nobody handles ends the process. And a
+        # SIGTERM that nobody handles does not end the first process of a container: it would be lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})
         _use_libc_malloc()
+        signal.signal(signal.SIGTERM, _stop_while_starting)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     args = _parser(words[0] if words else "", os.environ).parse_args(words)
     try:
         code: int = args.command(args)
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stop_while_starting(*_: object) -> None:
-    sys.exit(0)  # nobody is served yet: a clean stop
+    os._exit(0)  # nobody is served yet: a clean stop. An exception might be lost in what is being imported
 
 
 def _parser(wanted: str, environ: Mapping[str, str]) -> argparse.ArgumentParser:

@@ -103,6 +103,7 @@ def _bound(address: Address) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((address.host, address.port))
+        sock.listen()  # two may bind it while nobody listens, and uvloop would tell nobody
     except OSError as error:
         sock.close()
         raise StartError(f"cannot listen on {address}: {error.strerror or error}") from None

@@ -67,7 +67,7 @@ class Material:
 
 def _authorities(jwt: JwtSettings) -> ssl.SSLContext | None:
     """Return whom the server of the key set is trusted by: the policy's authorities or the system's."""
-    if jwt.jwks is None or not jwt.jwks.url.startswith("https:"):
+    if jwt.jwks is None or not jwt.jwks.url.lower().startswith("https:"):
         return None
     try:
         return upstream_tls(ca_file=jwt.jwks.ca_file)

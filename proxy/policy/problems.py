@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 
 _SHOWN_CHARACTERS = 60
-_PASSWORD = re.compile(r"(?<=//)([^/?#\s@:]*):[^/?#\s]*@")
+# What is behind a colon and before an @, in whatever is meant to be a URL: rather too much than too little.
+_PASSWORD = re.compile(r"^((?:[a-z][a-z0-9+.-]*:)?/{0,2}[^/:]*):(?!//).*@", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ async def supervise(options: WorkerOptions, chosen: Chosen | None = None) -> int
             admin = None
             if options.admin is not None:
                 admin = stack.enter_context(bound_socket(*options.admin, share=False))
+                admin.listen()  # two may bind it while nobody listens, and uvloop would tell nobody
         except OSError as error:
             return _fail(f"readygate: cannot listen: {error.strerror or error}")
         return await _Supervisor(options, room, held.getsockname()[1], admin, chosen).run()

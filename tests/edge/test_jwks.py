@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 import trustme
 
+from proxy.edge.auth import load_materials
 from proxy.edge.jwks import Jwks
-from proxy.policy import JwksSettings
+from proxy.policy import JwksSettings, load
 from tests.backends.issuer import Issuer
 
 SETTINGS = JwksSettings("", None, cache_s=300, min_refresh_s=10, stale_s=600, timeout_s=20)
@@ -180,3 +181,14 @@ def test_a_certificate_is_checked_by_the_authority_that_the_policy_names(run):
                 assert kept.told == [result]
 
     run(main())
+
+
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+def test_whom_a_key_set_is_trusted_by_does_not_go_by_how_its_scheme_is_spelt(tmp_path, scheme):
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "extends: testing\nguard:\n  jwt:\n    sources: [{from: authorization}]\n    algorithms: [ES256]\n"
+        f"    jwks: {{url: '{scheme}://id.example/keys'}}\n"
+    )
+    (material,) = load_materials(load(str(file)), {}).values()
+    assert material.tls is not None

@@ -26,9 +26,23 @@ def test_what_is_no_upstream_is_told_in_one_line_with_what_it_is(text: str):
     assert "\n" not in str(told.value)
 
 
-def test_the_password_of_what_is_no_upstream_is_not_told():
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://me:sesame@h:8000",
+        "http://me:1/sesame@h:80",
+        "http://me:1#sesame@h",
+        "http://me:1?sesame@h",
+        "http://me:1 sesame@h",
+        "http://a@b:sesame@h",
+        "https:me:sesame@h",
+        "http:/me:sesame@h",
+        "me:sesame@h:80",
+    ],
+)
+def test_the_password_of_what_is_no_upstream_is_not_told(text: str):
     with pytest.raises(ValueError, match="REDACTED") as told:
-        parse_upstream("http://me:sesame@h:8000")
+        parse_upstream(text)
     assert "sesame" not in str(told.value)
 
 

@@ -120,6 +120,32 @@ def test_a_signal_while_it_starts_is_a_clean_stop_too(tmp_path: Path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_a_signal_while_it_starts_itself_anew_is_a_clean_stop_too(tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\n"
+        "if 'PYTHONMALLOC' in os.environ:\n"  # the second start, in which nobody handles anything yet
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = run_gate("run", *UPSTREAM, *QUIET, env={"PYTHONPATH": f"{tmp_path}:{launch.ROOT}"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_signal_in_the_midst_of_an_import_is_not_lost_with_an_exception(tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Deaf:\n"
+        "    def __del__(self):\n"  # Python ignores what is raised here
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "class Signal:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'uvloop':\n"
+        "            Deaf()\n"
+        "sys.meta_path.insert(0, Signal)\n"
+    )
+    done = run_gate("run", *UPSTREAM, *QUIET, env={"PYTHONPATH": f"{tmp_path}:{launch.ROOT}"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize(("chosen", "used"), [({}, "malloc"), ({"PYTHONMALLOC": "pymalloc"}, "pymalloc")])
 def test_run_uses_the_allocator_that_gives_memory_back_unless_told_otherwise(stands, chosen, used):
     with front.gate(stands.backend("flaky").url, env=chosen) as gate:

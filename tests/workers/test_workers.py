@@ -287,6 +287,20 @@ def test_an_admin_port_that_is_taken_is_one_line_and_exit_3(run):
     run(main())
 
 
+def test_of_two_that_start_at_once_one_has_the_admin_port_and_the_other_says_so(run):
+    async def main() -> None:
+        admin = ("127.0.0.1", free_port())
+        async with supervisor(admin=admin) as one, supervisor(admin=admin) as other:
+            ends = {asyncio.create_task(each.process.wait()): each for each in (one, other)}
+            (ended, *_), _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            loser = ends.pop(ended)
+            assert (ended.result(), b"cannot listen" in await loser.process.stderr.read()) == (3, True)
+            (winner,) = ends.values()
+            await winner.ready()
+
+    run(main())
+
+
 def test_the_admin_port_answers_for_all_workers(run):
     async def main() -> None:
         port = free_port()
