@@ -88,7 +88,7 @@ docs: $(VENV)/.dev ## write the generated pages again: docs/configuration.md, do
 screenshots: $(VENV)/.dev ## the pictures of docs/live-page.md, new (wants Chromium)
 	@$(BIN)/python -m tests.page.screenshots
 
-bench: $(VENV)/.dev ## 15 minutes: CPU, latency, memory beside other proxies (BENCH='--quick': two; BENCH='--help')
+bench: $(VENV)/.dev ## 17 minutes: CPU, latency, memory beside other proxies (BENCH='--quick': two; BENCH='--help')
 	@$(MAKE) --no-print-directory $(COMPILED) || echo "not compiled: the gate is measured as plain Python"
 	@$(BIN)/python -m tests.bench $(BENCH)
 
