@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import ssl
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from proxy.server import Gate, Listeners
 from proxy.workers.control import obey
 from proxy.workers.worker import (
     announce_ready,
+    bound_socket,
     supervisor_channel,
     worker_admin_socket,
     worker_number,
@@ -23,6 +23,7 @@ from proxy.workers.worker import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping, Sequence
 
     from proxy.options import RunOptions
@@ -98,16 +99,10 @@ def _worker_listeners(options: RunOptions) -> Listeners:
 
 
 def _bound(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((address.host, address.port))
-        sock.listen()  # two may bind it while nobody listens, and uvloop would tell nobody
+        return bound_socket(*address, share=False, listen=True)
     except OSError as error:
-        sock.close()
-        raise StartError(f"cannot listen on {address}: {error.strerror or error}") from None
-    return sock
+        raise StartError(f"cannot listen on {error.strerror}") from None
 
 
 def _server_tls(options: RunOptions) -> ssl.SSLContext | None:

@@ -1,8 +1,8 @@
 """`--workers N`: one supervisor, N worker processes that share a port by SO_REUSEPORT and nothing else.
 
 The supervisor serves no client. It holds the port, starts the workers, replaces one that dies, passes the
-signal to stop on, has all of them take a policy or none (`proxy/control.py`), and answers for them on the
-admin port (`proxy/workers_admin.py`).
+signal to stop on, has all of them take a policy or none (`control.py`), and answers for them on the
+admin port (`admin.py`).
 """
 
 from __future__ import annotations
@@ -78,8 +78,7 @@ async def supervise(options: WorkerOptions, chosen: Chosen | None = None) -> int
             held = stack.enter_context(_held_socket(options.host, options.port))
             admin = None
             if options.admin is not None:
-                admin = stack.enter_context(bound_socket(*options.admin, share=False))
-                admin.listen()  # two may bind it while nobody listens, and uvloop would tell nobody
+                admin = stack.enter_context(bound_socket(*options.admin, share=False, listen=True))
         except OSError as error:
             return _fail(f"readygate: cannot listen: {error.strerror or error}")
         return await _Supervisor(options, room, held.getsockname()[1], admin, chosen).run()

@@ -1,4 +1,4 @@
-"""What a worker was given by its supervisor (`proxy/workers.py`), and how it answers."""
+"""What a worker was given by its supervisor (`supervisor.py`), and how it answers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from proxy.address import Address
 from proxy.workers.control import Channel, line
 
 # Environment variables.
@@ -66,10 +67,11 @@ async def supervisor_channel() -> Channel:
     return await Channel.over(socket.socket(fileno=int(os.environ[CONTROL_FD])))
 
 
-def bound_socket(host: str, port: int, *, share: bool) -> socket.socket:
-    """Return a bound, not yet listening socket. Raise OSError.
+def bound_socket(host: str, port: int, *, share: bool, listen: bool = False) -> socket.socket:
+    """Return a bound socket. Raise OSError, whose text names the address.
 
-    `share`: others that share may bind the same port.
+    `share`: others that share may bind the same port. `listen` at once: two may bind a port while neither
+    listens, and uvloop tells nobody when it cannot listen later.
     """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -78,7 +80,9 @@ def bound_socket(host: str, port: int, *, share: bool) -> socket.socket:
         if share:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
+        if listen:
+            sock.listen()
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from None
+        raise OSError(error.errno, f"{Address(host, port)}: {error.strerror or error}") from None
     return sock
